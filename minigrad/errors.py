@@ -1,0 +1,51 @@
+"""The errors minigrad raises: each says what was attempted, what was found, what would do."""
+
+from __future__ import annotations
+
+__all__ = [
+    "DTypeError",
+    "DataError",
+    "DrawError",
+    "GradError",
+    "MinigradError",
+    "NonFiniteError",
+    "RecordError",
+    "ShapeError",
+    "StaleGraphError",
+]
+
+
+class MinigradError(Exception):
+    """The base of every error that minigrad raises on purpose."""
+
+
+class ShapeError(MinigradError, ValueError):
+    """Shapes, axes or indices do not fit together."""
+
+
+class DTypeError(MinigradError, TypeError):
+    """Element types do not fit together, or a type cannot carry a gradient."""
+
+
+class GradError(MinigradError, RuntimeError):
+    """A gradient was asked for in a way that has no one answer."""
+
+
+class StaleGraphError(GradError):
+    """A value changed after the graph that uses it was recorded."""
+
+
+class NonFiniteError(MinigradError, ArithmeticError):
+    """A norm or a loss is NaN or infinite where a finite number is needed."""
+
+
+class RecordError(MinigradError, ValueError):
+    """A Record does not hold what was asked of it."""
+
+
+class DrawError(MinigradError, RuntimeError):
+    """A picture could not be laid out or written."""
+
+
+class DataError(MinigradError, ValueError):
+    """A text or a file cannot be used as data."""
