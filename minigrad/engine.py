@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, ParamSpec, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .errors import DTypeError, GradError, MinigradError, ShapeError, StaleGraphError
+from .errors import DTypeError, GradError, MinigradError, ShapeError, StaleGraphError, Unfit
 from .scope import Scope, current
 
 __all__ = ["Array", "Node", "Observer", "Op", "apply", "as_array", "backward", "boxed", "grad", "jacobian", "pick",
@@ -193,9 +193,11 @@ def apply(op: Op[Any], *inputs: Any, **attributes: Any) -> Any:
     except MinigradError:
         raise
     except (ValueError, IndexError) as error:
+        ours = isinstance(error, (Unfit, IndexError))  # NumPy's words on indices are plain, on broadcasting not
         given = "".join(f"   {k}={v!r}" for k, v in attributes.items() if not hasattr(v, "shape"))
         raise ShapeError(
-            f"{_at(op.name, scope)}: {error}\n  inputs {shapes(values)}{given}\n  {op.name} takes {op.accepts}."
+            f"{_at(op.name, scope)}: {error if ours else 'these do not fit together'}.\n"
+            f"  inputs {shapes(values)}{given}\n  {op.name} takes {op.accepts}."
         ) from None
     several = type(y) is tuple
     if type(y) is np.ndarray:
@@ -444,4 +446,5 @@ def jacobian(output: Node, input: Node) -> Array:
     """
     seeds = np.eye(output.value.size, dtype=output.value.dtype).reshape(-1, *output.value.shape)
     rows = [grad(output, [input], seed)[0] for seed in seeds]
-    return np.array(rows, output.value.dtype).reshape(output.value.shape + input.value.shape)
+    stacked: Array = np.array(rows, output.value.dtype)
+    return stacked.reshape(output.value.shape + input.value.shape)

@@ -23,6 +23,10 @@ class ShapeError(MinigradError, ValueError):
     """Shapes, axes or indices do not fit together."""
 
 
+class Unfit(ValueError):
+    """Raised by an op's forward: why the inputs do not fit. The engine adds which op, where, with what."""
+
+
 class DTypeError(MinigradError, TypeError):
     """Element types do not fit together, or a type cannot carry a gradient."""
 

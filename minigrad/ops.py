@@ -15,7 +15,7 @@ from typing import Any, ParamSpec
 import numpy as np
 
 from .engine import Array, Op, value
-from .errors import ShapeError
+from .errors import ShapeError, Unfit
 
 P = ParamSpec("P")
 Axis = int | tuple[int, ...] | None
@@ -188,7 +188,7 @@ def _linear_rule(g: Any, y: Any, x: Any, weight: Any, bias: Any) -> Any:
 def linear(x: Any, weight: Any, bias: Any) -> Any:
     """x @ weight.T + bias over the last axis of x; a bias of None adds nothing."""
     if x.shape[-1:] != weight.shape[1:] or (bias is not None and bias.shape != weight.shape[:1]):
-        raise ValueError("the features of x, weight and bias do not match")
+        raise Unfit("the features of x, weight and bias do not match")
     y = np.matmul(x, weight.T)
     return y if bias is None else np.add(y, bias, out=y) if y.ndim else y + bias
 
@@ -237,7 +237,7 @@ def sum(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
 def mean(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """The mean over some or all axes; of no elements it is an error."""
     if x.size == 0:
-        raise ValueError("the mean of no elements is undefined")
+        raise Unfit("the mean of no elements is undefined")
     return np.mean(x, axis=axis, keepdims=keepdims)
 
 
@@ -294,8 +294,20 @@ def broadcast_to(x: Any, *, shape: Shape) -> Any:
 # Taking apart and putting together
 
 
+def _getitem_rule(g: Any, y: Any, x: Any, index: Any) -> Any:
+    return (put(g, index=index, shape=x.shape),)
+
+
+def _concatenate_rule(g: Any, y: Any, *xs: Any, axis: int = 0) -> Any:
+    return split(g, sizes=tuple(x.shape[axis] for x in xs), axis=axis)
+
+
+def _stack_rule(g: Any, y: Any, *xs: Any, axis: int = 0) -> Any:
+    return unstack(g, axis=axis)
+
+
 @primitive(
-    lambda g, y, x, index: (put(g, index=index, shape=x.shape),),
+    _getitem_rule,
     "integers, slices, None, ..., integer and boolean arrays, within the sizes of the axes",
 )
 def getitem(x: Any, *, index: Any) -> Any:
@@ -319,16 +331,13 @@ def _filled(gs: Sequence[Any], ys: Sequence[Any]) -> list[Any]:
     return [np.zeros(y.shape, y.dtype) if g is None else g for g, y in zip(gs, ys, strict=True)]
 
 
-@primitive(
-    lambda g, y, *xs, axis=0: split(g, sizes=tuple(x.shape[axis] for x in xs), axis=axis),
-    "tensors alike in every axis but the joined one",
-)
+@primitive(_concatenate_rule, "tensors alike in every axis but the joined one")
 def concatenate(*xs: Any, axis: int = 0) -> Any:
     """The inputs joined along an axis they have."""
     return np.concatenate(xs, axis=axis)
 
 
-@primitive(lambda g, y, *xs, axis=0: unstack(g, axis=axis), "tensors of one shape")
+@primitive(_stack_rule, "tensors of one shape")
 def stack(*xs: Any, axis: int = 0) -> Any:
     """The inputs joined along a new axis."""
     return np.stack(xs, axis=axis)
@@ -342,7 +351,7 @@ def split(x: Any, *, sizes: Sequence[int], axis: int = 0) -> Any:
     """x cut along an axis into pieces of the given sizes: several outputs of one op."""
     ends = np.cumsum(sizes)
     if not len(sizes) or ends[-1] != x.shape[axis] or min(sizes) < 0:
-        raise ValueError(f"the sizes {tuple(sizes)} do not add up to the {x.shape[axis]} of the axis")
+        raise Unfit(f"the sizes {tuple(sizes)} do not add up to the {x.shape[axis]} of the axis")
     return tuple(np.split(x, ends[:-1], axis=axis))
 
 
@@ -350,7 +359,7 @@ def split(x: Any, *, sizes: Sequence[int], axis: int = 0) -> Any:
 def unstack(x: Any, *, axis: int = 0) -> Any:
     """x taken apart along an axis, which goes: several outputs of one op."""
     if not x.shape[axis]:
-        raise ValueError(f"axis {axis} has no elements to take apart")
+        raise Unfit(f"axis {axis} has no elements to take apart")
     return tuple(np.moveaxis(x, axis, 0))
 
 
@@ -366,7 +375,7 @@ def embedding(weight: Any, *, index: Array) -> Any:
             "  Give an array of integers, for example ids.astype(np.int64)."
         )
     if index.size and not 0 <= index.min() <= index.max() < weight.shape[0]:
-        raise ValueError(f"the indices run from {index.min()} to {index.max()}")
+        raise Unfit(f"the indices run from {index.min()} to {index.max()}")
     return weight[index]
 
 

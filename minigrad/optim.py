@@ -144,8 +144,9 @@ class Adam(Optimizer):
     slots = ("mean", "square")
 
     def __init__(
-        self, parameters: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
-    ) -> None:
+        self, parameters: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:  # fmt: skip
         super().__init__(parameters, lr)
         self.betas, self.eps = betas, eps
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from .errors import DTypeError, GradError, ShapeError
 from .ops import Axis
 
 __all__ = ["Tensor"]
+
+T = TypeVar("T", bound="Tensor")
 
 # NumPy's names for what is called otherwise here.
 _NAMES = {"abs": "absolute", "amax": "max", "expand_dims": "reshape", "squeeze": "reshape", "moveaxis": "transpose",
@@ -50,7 +52,7 @@ class Tensor(Node):
 
     __slots__ = ()
 
-    def __new__(cls, data: Any, requires_grad: bool = False, name: str | None = None) -> Any:
+    def __new__(cls: type[T], data: Any, requires_grad: bool = False, name: str | None = None) -> T:
         array = engine.as_array(engine.value(data))
         if requires_grad and array.dtype.kind != "f":
             raise DTypeError(
@@ -59,7 +61,7 @@ class Tensor(Node):
             )
         new = engine.boxed(cls, array)
         new.requires_grad, new.name = requires_grad, name
-        return new
+        return cast(T, new)
 
     # The value
 
@@ -203,7 +205,7 @@ class Tensor(Node):
 
     @property
     def T(self) -> Tensor:
-        return self.transpose()
+        return cast(Tensor, ops.transpose(self, axes=None))
 
     def swapaxes(self, first: int, second: int) -> Tensor:
         return cast(Tensor, ops.swapaxes(self, first=first, second=second))

@@ -80,6 +80,10 @@ class Cell(Module):
         zeros = np.zeros((batch, self.hidden_size), self.weight_hh.dtype)
         return self.state_type(*(Tensor(zeros) for _ in self.state_type._fields))
 
+    def step(self, x: Tensor, state: Any) -> Any:
+        """Advance by one time step; each cell defines it."""
+        raise MinigradError(f"{type(self).__name__} defines no step().\n  Define step(self, x, state).")
+
     def check(self, x: Tensor, state: Any) -> None:
         """Refuse an input or a state of another shape than (N, C) and (N, H)."""
         n, c, h = x.shape[0] if x.ndim else 0, self.input_size, self.hidden_size

@@ -19,8 +19,8 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __new__(cls, data: Any, name: str | None = None) -> Any:
-        return super().__new__(cls, data, requires_grad=True, name=name)
+    def __new__(cls, data: Any, requires_grad: bool = True, name: str | None = None) -> Parameter:
+        return super().__new__(cls, data, requires_grad, name)
 
 
 class Module:
