@@ -6,6 +6,7 @@ optimizers PyTorch's (`minigrad.nn.LSTM`, `minigrad.optim.Adam`).
 
 from __future__ import annotations
 
+from . import bptt as bptt
 from . import nn as nn
 from . import optim as optim
 from .clip import clip_grad_norm as clip_grad_norm

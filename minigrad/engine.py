@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import DTypeError, GradError, MinigradError, ShapeError, StaleGraphError, Unfit
-from .scope import Scope, current
+from .scope import Role, Scope, current
 
 __all__ = ["Array", "Node", "Observer", "Op", "apply", "as_array", "backward", "boxed", "grad", "jacobian", "pick",
            "shapes", "topological", "value"]  # fmt: skip
@@ -70,7 +70,7 @@ class Node:
             a plain array), with which constants. A leaf has no op.
         inputs: The parents' values as they were recorded.
         scope: The `Scope` it was recorded in.
-        role: What a recurrent network calls it (`("state", "h")`, `("input", "x")`), or None.
+        role: What a recurrent network calls it: an input, a state, a loss; or None.
         created: A number that grows with every node: parents have smaller ones.
     """
 
@@ -86,7 +86,7 @@ class Node:
     inputs: tuple[Any, ...]
     attributes: dict[str, Any]
     scope: Scope
-    role: tuple[str, str] | None
+    role: Role | None
     name: str | None
     created: int
     _code: CodeType | None

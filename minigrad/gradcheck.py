@@ -98,7 +98,8 @@ def gradcheck(
                 return total * 0.0
             gradients = grad(total, tensors, create_graph=True)
             parts = [(g * d).sum() for g, d in zip(gradients, directions, strict=True)]
-            return sum(parts[1:], parts[0])
+            total_slope: Tensor = sum(parts[1:], parts[0])
+            return total_slope
 
         _compare(slope, arrays, 2, tolerance, step)
 

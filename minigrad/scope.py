@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-__all__ = ["Run", "Scope", "current", "is_recording", "named_scope", "no_grad", "time_step"]
+__all__ = ["Role", "Run", "Scope", "current", "is_recording", "named_scope", "no_grad", "time_step"]
 
 
 class Run(NamedTuple):
@@ -16,12 +16,31 @@ class Run(NamedTuple):
     Attributes:
         name: What the record calls the sequence: `l0`, `l0_reverse`.
         cell: The cell's name in pictures: "LSTM".
+        steps: T.
+        scope: The path above the time steps: ("lstm",).
         number: Different for every run.
     """
 
     name: str
     cell: str
+    steps: int
+    scope: tuple[str, ...]
     number: int
+
+
+class Role(NamedTuple):
+    """What a recurrent network calls a node.
+
+    Attributes:
+        kind: "input", "initial" or "state" of a run, or "loss": the elements that a loss sums.
+        field: Which of them: "x", "h", "c".
+        run, time: Of the step; None for a loss.
+    """
+
+    kind: str
+    field: str
+    run: Run | None = None
+    time: int | None = None
 
 
 class Scope(NamedTuple):

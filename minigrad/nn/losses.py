@@ -9,14 +9,14 @@ import numpy as np
 from .. import ops
 from ..engine import value
 from ..errors import MinigradError, ShapeError
-from ..scope import named_scope
+from ..scope import Role, named_scope
 from ..tensor import Tensor
 
 __all__ = ["binary_cross_entropy_with_logits", "cross_entropy", "mse_loss"]
 
 
 def _reduced(elements: Tensor, reduction: str, count: float) -> Tensor:
-    elements.role = ("loss", "loss")
+    elements.role = Role("loss", "loss")
     if reduction == "none":
         return elements
     if reduction not in ("mean", "sum"):
@@ -27,13 +27,13 @@ def _reduced(elements: Tensor, reduction: str, count: float) -> Tensor:
 
 
 def _same_shape(attempted: str, prediction: Tensor, target: Any) -> Tensor:
-    target = target if isinstance(target, Tensor) else Tensor(np.asarray(target, prediction.dtype))
-    if target.shape != prediction.shape:
+    wanted = target if isinstance(target, Tensor) else Tensor(np.asarray(target, prediction.dtype))
+    if wanted.shape != prediction.shape:
         raise ShapeError(
-            f"{attempted}: the prediction has shape {prediction.shape}, the target {target.shape}.\n"
+            f"{attempted}: the prediction has shape {prediction.shape}, the target {wanted.shape}.\n"
             "  Give one target for each predicted number: the shapes must be equal."
         )
-    return target
+    return wanted
 
 
 def cross_entropy(logits: Tensor, target: Any, *, ignore_index: int = -100, reduction: str = "mean") -> Tensor:

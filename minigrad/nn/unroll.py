@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 
 from .. import ops
 from ..errors import ShapeError
-from ..scope import Run, time_step
+from ..scope import Role, Run, current, time_step
 from ..tensor import Tensor
 
 __all__ = ["StepCell", "unroll"]
@@ -27,11 +27,11 @@ class StepCell(Protocol):
     def step(self, x: Tensor, state: Any) -> Any: ...
 
 
-def _noted(tensor: Tensor, kind: str, field: str, taken: bool) -> Tensor:
+def _noted(tensor: Tensor, role: Role, fresh: bool = True) -> Tensor:
     """The tensor, known to records by its role; a node of its own where it has another one already."""
-    if taken or tensor.role is not None:
+    if not fresh or tensor.role is not None:
         tensor = cast(Tensor, ops.identity(tensor))
-    tensor.role = (kind, field)
+    tensor.role = role
     return tensor
 
 
@@ -59,18 +59,24 @@ def unroll(cell: StepCell, inputs: Any, state: Any = None, *, name: str = "l0") 
         )
     if state is None:
         state = cell.initial_state(x.shape[1])
-    fields = state._fields
-    run = Run(name, type(cell).__name__.removesuffix("Cell"), next(_runs))
+    number = next(_runs)
+    run = Run(name, type(cell).__name__.removesuffix("Cell"), len(x), current.get().scope.path, number)
     state = type(state)(
-        *(_noted(s, "initial", f, s.op is not None or s.requires_grad) for f, s in zip(fields, state, strict=True))
+        *(
+            _noted(s, Role("initial", field, run), fresh=not s.requires_grad)
+            for field, s in zip(state._fields, state, strict=True)
+        )
     )
     outputs = []
     for k, x_k in enumerate(ops.unstack(x)):
+        x_k = _noted(x_k, Role("input", "x", run, k))
         with time_step(k, run):
-            x_k = _noted(x_k, "input", "x", False)
             after = cell.step(x_k, state)
             state = type(after)(
-                *(_noted(s, "state", f, s.scope.time != k or s.scope.run != run) for f, s in zip(fields, after, strict=True))
+                *(
+                    _noted(s, Role("state", field, run, k), fresh=s.scope.time == k and s.scope.run is run)
+                    for field, s in zip(after._fields, after, strict=True)
+                )
             )
         outputs.append(state[0])
     return cast(Tensor, ops.stack(*outputs)), state

@@ -1,0 +1,335 @@
+"""The observer that turns one backward walk into a Record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from .. import engine
+from ..clip import norm_of
+from ..engine import Array, Node
+from ..errors import MinigradError
+from ..scope import Run
+from .record import (
+    Box,
+    Flow,
+    Graph,
+    OpNode,
+    ParameterRecord,
+    Reading,
+    Record,
+    SequenceRecord,
+    Term,
+    kind_of,
+    norms_of,
+)
+
+__all__ = ["backward", "record"]
+
+_NOT_YET = Reading(math.nan, "no backward yet")
+_NO_PATH = Reading(0.0, "no path")
+
+
+def backward(loss: Node, keep: Literal["steps", "ops"] = "steps", *, accumulate: bool = False) -> Record:
+    """Run the one backward pass from a scalar loss and keep what it leaves behind.
+
+    Args:
+        loss: A scalar.
+        keep: "steps": states, gates, their gradients, and each parameter's terms. "ops": also the
+            graph with the norm of every gradient in it, which the gate and op levels of a picture
+            need.
+        accumulate: Add to gradients that leaves already hold, instead of refusing.
+    Raises:
+        GradError, StaleGraphError: As `Tensor.backward`.
+        MinigradError: keep is neither.
+    """
+    collector = _Collector(loss, keep)
+    engine.backward(loss, accumulate=accumulate, observer=collector.observe)
+    return collector.record(complete=True)
+
+
+def record(loss: Node, keep: Literal["steps", "ops"] = "ops") -> Record:
+    """The graph as it stands, before any backward: values, and gradients marked as not computed yet."""
+    return _Collector(loss, keep).record(complete=False)
+
+
+class _Key(NamedTuple):
+    """A box: what a node counts as in a picture."""
+
+    run: Run | None
+    time: int | None
+    kind: str
+    symbol: str
+    label: str
+
+
+_OUTSIDE = _Key(None, None, "outside", "outside", "outside the time steps")
+
+
+class _Collector:
+    """Knows the structure from one pass over the graph, then sees every gradient once, newest first."""
+
+    def __init__(self, loss: Node, keep: str) -> None:
+        if keep not in ("steps", "ops"):
+            raise MinigradError(f"bptt.backward: keep={keep!r}.\n  Choose 'steps' or 'ops'.")
+        self.loss, self.keeps_ops = loss, keep == "ops"
+        self.order = engine.topological(loss)
+        self.box: dict[int, _Key | None] = {}
+        self.users: dict[int, set[_Key]] = {}
+        self.constants: dict[int, Node] = {}  # inputs and first states that no gradient reaches
+        self.values: dict[int, Array] = {}  # of leaves, as they were recorded
+        for node in self.order:
+            key = self.box[node.created] = self._box(node)
+            for parent, value in zip(node.parents, node.inputs):
+                if parent is None or key is None:
+                    continue
+                self.users.setdefault(parent.created, set()).add(key)
+                if parent.op is None and parent.role is None:
+                    self.values[parent.created] = value
+                if not parent.requires_grad and parent.role is not None:
+                    self.constants[parent.created] = parent
+        for number, node in self.constants.items():
+            self.box[number] = self._box(node)
+        self.outlets: dict[_Key, list[Node]] = {}  # what a box hands on, in the order of creation
+        for node in sorted((*self.constants.values(), *self.order), key=lambda n: n.created):
+            key = self.box[node.created]
+            if key is not None and (self.users.get(node.created, set()) - {key} or (node.role and node.role.run)):
+                self.outlets.setdefault(key, []).append(node)
+        self.gradients: dict[int, Any] = {}  # of outlets and loss elements
+        self.pending: dict[int, dict[_Key, Any]] = {}  # parts into a node, by the box they come from
+        self.arrivals: dict[int, dict[str, Any]] = {}  # parts into a state, by where they come from
+        self.flows: dict[tuple[_Key, _Key], list[float]] = {}
+        self.terms: dict[int, list[tuple[Node, Array, Array | None]]] = {}
+        self.readings: dict[int, tuple[Reading, list[Reading]]] = {}
+        self.kept = {n.created for key, some in self.outlets.items() if key is not _OUTSIDE for n in some}
+        self.kept |= {n.created for n in self.order if n.role is not None}
+
+    def _box(self, node: Node) -> _Key | None:
+        """Which box a node belongs to; its users have theirs already. None for a parameter."""
+        role, scope = node.role, node.scope
+        if role is not None and role.run is not None:
+            return _Key(role.run, role.time, role.kind, role.field, role.kind)
+        if node.op is None:
+            return None
+        if scope.run is None:
+            return _OUTSIDE
+        if scope.part is not None:
+            return _Key(scope.run, scope.time, "gate", scope.symbol or scope.part, scope.part)
+        users = self.users.get(node.created, set())
+        if len(users) == 1:
+            (user,) = users
+            if user.run == scope.run and user.time == scope.time:
+                return user  # an op without a name, on its way to one box only, is part of that box
+        return _Key(scope.run, scope.time, "gate", f"{node.op.name} {node.created}", node.op.name)
+
+    def observe(self, node: Node, g: Any, parts: Sequence[Any]) -> None:
+        """Take in one node's final gradient and what it hands on."""
+        number, key = node.created, self.box[node.created]
+        if number in self.kept:
+            self.gradients[number] = g
+        for origin, part in self.pending.pop(number, {}).items():
+            if key is not None and self.keeps_ops:
+                self.flows.setdefault((key, origin), []).append(norm_of(part))
+            if node.role is not None and node.role.kind == "state":
+                where = "outside" if origin.run != node.role.run else "same" if origin.time == node.role.time else "next"
+                arrived = self.arrivals.setdefault(number, {})
+                arrived[where] = arrived[where] + part if where in arrived else part
+        if self.keeps_ops:
+            whole = math.hypot(*(norm_of(x) for x in g if x is not None)) if isinstance(g, list) else norm_of(g)
+            kinds = [_reading(0.0 if p is None else norm_of(p), node) if p is not None else _NO_PATH for p in parts]
+            self.readings[number] = (_reading(whole, node), kinds)
+        factors = None
+        for k, (parent, part) in enumerate(zip(node.parents, parts)):
+            if parent is None or part is None:
+                continue
+            target = self.box[parent.created]
+            if target is None:
+                if factors is None:
+                    factors = node.op.factors(g, *node.inputs) if node.op and node.op.factors else {}
+                self.terms.setdefault(parent.created, []).append((node, *factors.get(k, (part, None))))
+            elif key is not None and target != key and (self.keeps_ops or target.kind == "state"):
+                into = self.pending.setdefault(parent.created, {})
+                into[key] = into[key] + part if key in into else part
+
+    # The record
+
+    def record(self, *, complete: bool) -> Record:
+        runs = {key.run.number: key.run for key in self.outlets if key.run is not None}
+        names = _unique([runs[number] for number in sorted(runs)])
+        sequences = {names[run.number]: self._sequence(run, names[run.number], complete) for _, run in sorted(runs.items())}
+        return Record(
+            loss=float(self.loss.value.sum()),
+            complete=complete,
+            sequences=sequences,
+            losses=self._losses(sequences) if complete else None,
+            parameters=self._parameters(names, complete),
+            graph=self._graph(names, complete) if self.keeps_ops else None,
+        )
+
+    def _sequence(self, run: Run, name: str, complete: bool) -> SequenceRecord:
+        keys = [key for key in self.outlets if key.run == run]
+        fields = list(dict.fromkeys(key.symbol for key in keys if key.kind == "state"))
+        found = {(key.kind, key.symbol, key.time): self.outlets[key] for key in keys}
+        template = next(self.outlets[key][0].value for key in keys if key.kind == "state")
+        blank = np.full(template.shape, np.nan, template.dtype)  # a step that the loss does not depend on
+        nothing = np.zeros_like(template) if complete else blank
+
+        def over_time(kind: str, symbol: str, missing: Array, get: Any) -> Array:
+            some = (next(iter(found.get((kind, symbol, t), ())), None) for t in range(run.steps))
+            return np.stack([missing if node is None else get(node, missing) for node in some])
+
+        def gradient(node: Node, missing: Array) -> Array:
+            g = self.gradients.get(node.created)
+            return missing if g is None else g
+
+        def arrived(where: str) -> Any:
+            return lambda node, missing: self.arrivals.get(node.created, {}).get(where, missing)
+
+        single = [
+            symbol
+            for symbol in dict.fromkeys(key.symbol for key in keys if key.kind == "gate")
+            if all(len(found.get(("gate", symbol, t), ())) == 1 and found["gate", symbol, t][0].value.shape ==
+                   found["gate", symbol, 0][0].value.shape for t in range(run.steps))
+        ]  # fmt: skip
+        inputs = [next(iter(found.get(("input", "x", t), ())), None) for t in range(run.steps)]
+        input_norms = None
+        if any(x is not None and x.requires_grad for x in inputs):
+            template_x = next(x.value for x in inputs if x is not None)
+            missing_x = np.zeros_like(template_x) if complete else np.full_like(template_x, np.nan)
+            input_norms = norms_of(over_time("input", "x", missing_x, gradient))
+        initial = {key.symbol: self.outlets[key][0] for key in keys if key.kind == "initial"}
+        gates = {s: over_time("gate", s, blank, lambda node, _: node.value) for s in single}
+        return SequenceRecord(
+            name=name,
+            cell=run.cell,
+            scope=run.scope,
+            complete=complete,
+            lengths=np.full(template.shape[0], run.steps),
+            states={f: over_time("state", f, blank, lambda node, _: node.value) for f in fields},
+            initial={f: node.value for f, node in initial.items()},
+            gates=gates,
+            gradients={f: over_time("state", f, nothing, gradient) for f in fields},
+            initial_gradients={
+                f: gradient(node, np.zeros_like(node.value)) for f, node in initial.items() if node.requires_grad
+            },
+            reached={
+                f: np.array([
+                    any(n.created in self.gradients for n in found.get(("state", f, t), ())) for t in range(run.steps)
+                ]) for f in fields
+            },
+            arrivals={
+                f: {where: norms_of(over_time("state", f, nothing, arrived(where))) for where in ("outside", "same", "next")}
+                for f in fields
+            },
+            gate_norms={
+                s: norms_of(over_time("gate", s, np.full_like(gates[s][0], 0 if complete else np.nan), gradient))
+                for s in single
+            },
+            input_means=np.array([np.nan if x is None else float(x.value.mean()) for x in inputs]),
+            input_norms=input_norms,
+        )  # fmt: skip
+
+    def _losses(self, sequences: dict[str, SequenceRecord]) -> Array | None:
+        """What each step adds to the loss: its elements, each times what the loss makes of it."""
+        elements = [n for n in self.order if n.role is not None and n.role.kind == "loss" and n.created in self.gradients]
+        if not elements or not sequences:
+            return None
+        sequence = list(sequences.values())[-1]
+        outside = sum(arrivals["outside"] for arrivals in sequence.arrivals.values())
+        losses = np.full(sequence.steps, np.nan)
+        for node in elements:
+            share = node.value.astype(np.float64) * self.gradients[node.created]
+            if outside[:-1].any() and share.shape[:1] == losses.shape:
+                losses = np.nan_to_num(losses) + share.reshape(sequence.steps, -1).sum(axis=1)
+            else:  # only the last state has a loss
+                losses[-1] = np.nan_to_num(losses[-1]) + share.sum()
+        return losses
+
+    def _parameters(self, names: dict[int, str], complete: bool) -> dict[str, ParameterRecord]:
+        leaves = [n for n in self.order if self.box[n.created] is None and n.op is None]
+        found = {}
+        for k, leaf in enumerate(sorted(leaves, key=lambda n: n.created)):
+            terms = []
+            for node, left, right in reversed(self.terms.get(leaf.created, [])):
+                run = node.scope.run
+                terms.append(Term(names[run.number] if run else None, node.scope.time, left, right))
+            value = self.values.get(leaf.created, leaf.value)
+            name = leaf.name or f"parameter {k}"
+            while name in found:
+                name += "'"
+            gradient = leaf.grad if complete and leaf.grad is not None else np.full_like(value, np.nan)
+            found[name] = ParameterRecord(name, leaf.value.shape, norm_of(value), gradient, tuple(terms))
+        return found
+
+    def _graph(self, names: dict[int, str], complete: bool) -> Graph:
+        ids: dict[int, int] = {}
+        nodes: list[OpNode] = []
+        keys = {key: k for k, key in enumerate(dict.fromkeys(k for k in self.box.values() if k is not None))}
+        for node in sorted((*self.constants.values(), *self.order), key=lambda n: n.created):
+            if node.op is engine.pick and node.role is None:
+                ids[node.created] = ids[node.parents[0].created]  # type: ignore[union-attr]
+                continue
+            ids[node.created] = len(nodes)
+            reading, parts = self.readings.get(node.created, (_NO_PATH if complete else _NOT_YET, []))
+            used = [(ids[p.created], k) for k, p in enumerate(node.parents) if p is not None and p.created in ids]
+            values = node.value if isinstance(node.value, tuple) else (node.value,)
+            key = self.box[node.created]
+            nodes.append(OpNode(
+                id=len(nodes), op=node.op.name if node.op else None, name=node.name, scope=node.scope.path,
+                box=-1 if key is None else keys[key], parents=tuple(i for i, _ in used),
+                shape=values[0].shape, mean=_mean(values), reading=reading,
+                parts=tuple(parts[k] if parts else reading for _, k in used), source=node.source,
+            ))  # fmt: skip
+        boxes = []
+        for key, k in keys.items():
+            outlets = self.outlets.get(key, [])
+            gs = [self.gradients[n.created] for n in outlets if n.created in self.gradients]
+            if key is _OUTSIDE or not outlets:
+                reading = _NOT_YET if not complete else _NO_PATH
+            elif not complete:
+                reading = _NOT_YET
+            else:
+                reading = _reading(math.hypot(*map(norm_of, gs)), outlets[0]) if gs else _NO_PATH
+            boxes.append(Box(
+                k, names[key.run.number] if key.run else None, key.time, key.kind, key.symbol, key.label,
+                _mean([n.value for n in outlets if isinstance(n.value, np.ndarray)]), reading,
+            ))  # fmt: skip
+        pairs = dict.fromkeys(
+            (target, key) for node in self.order for parent in node.parents
+            if parent is not None and (key := self.box[node.created]) is not None
+            and (target := self.box.get(parent.created)) is not None and target != key
+        )  # fmt: skip
+        flows = tuple(
+            Flow(keys[a], keys[b], _NOT_YET if not complete else _NO_PATH if (a, b) not in self.flows
+                 else _reading(math.hypot(*self.flows[a, b]), self.outlets[a][0]))
+            for a, b in pairs
+        )  # fmt: skip
+        return Graph(tuple(nodes), tuple(boxes), flows)
+
+
+def _reading(norm: float, node: Node) -> Reading:
+    value = node.value[0] if isinstance(node.value, tuple) else node.value
+    return Reading(norm, kind_of(norm, value.dtype))
+
+
+def _mean(values: Sequence[Array]) -> float:
+    size = sum(v.size for v in values)
+    return float(sum(float(v.sum(dtype=np.float64)) for v in values) / size) if size else math.nan
+
+
+def _unique(runs: Sequence[Run]) -> dict[int, str]:
+    """A name for each run: its own, with its scope where two share it, with a count where even that is shared."""
+    names: dict[int, str] = {}
+    for run in runs:
+        name = run.name
+        if sum(r.name == run.name for r in runs) > 1:
+            name = "/".join((*run.scope, run.name))
+        count = 1
+        while name in names.values():
+            count += 1
+            name = f"{name.partition(' #')[0]} #{count}"
+        names[run.number] = name
+    return names
