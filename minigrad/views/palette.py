@@ -1,0 +1,92 @@
+"""One scale of colours and one way to write numbers, for every view.
+
+Nine steps of log10 of a gradient norm: blue has vanished, cream is healthy, orange explodes. Smallest
+distance of any two steps (CIELAB ΔE): 20 for normal sight, 18 with protanopia, 19 with deuteranopia, 18
+with tritanopia; text on every fill has a contrast of at least 5.4 : 1, every edge 3 : 1 on the frame.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from ..bptt.record import Reading
+
+__all__ = ["BINS", "SPECIAL", "Look", "look", "number", "shown"]
+
+
+class Look(NamedTuple):
+    """How a gradient of one size, or of one kind, is drawn.
+
+    Attributes:
+        legend: What the legend says, one or two lines.
+        fill, text: Colours of a box and of the letters on it.
+        edge: Colour of an arrow, darker than the fill where the fill is pale.
+        style: Graphviz's style words for the box, "" for a plain one.
+    """
+
+    legend: str
+    fill: str
+    text: str
+    edge: str
+    style: str = ""
+
+
+_BLACK, _WHITE = "#000000", "#ffffff"
+
+BINS: tuple[tuple[float, Look], ...] = (
+    (1e-12, Look("< 1e-12\nvanished", "#2a2f6e", _WHITE, "#2a2f6e")),
+    (1e-9, Look("1e-12…\n1e-9", "#3b64ad", _WHITE, "#3b64ad")),
+    (1e-6, Look("1e-9…\n1e-6", "#7fa8d6", _BLACK, "#4f86c0")),
+    (1e-3, Look("1e-6…\n1e-3", "#c3d9ee", _BLACK, "#5a8fc8")),
+    (1.0, Look("1e-3…1\nhealthy", "#f5f3ea", _BLACK, "#6f6f6f")),
+    (10.0, Look("1…10", "#fbd3a8", _BLACK, "#c17a22")),
+    (100.0, Look("10…100", "#f2a05f", _BLACK, "#b8690f")),
+    (1e4, Look("100…1e4", "#d0612a", _BLACK, "#d0612a")),
+    (math.inf, Look("> 1e4\nexploding", "#8c2d04", _WHITE, "#8c2d04")),
+)
+"""Upper bounds and looks, from vanished to exploding."""
+
+SPECIAL: dict[str, Look] = {
+    "zero": Look("exactly 0", _WHITE, _BLACK, "#8a8a8a", "rounded,dashed"),
+    "underflow": Look("underflow\n< 1e-38", _WHITE, _BLACK, "#2a2f6e", "striped"),
+    "not finite": Look("NaN / inf", _BLACK, "#ffe14d", "#d000d0", "heavy"),
+    "no path": Look("no path\nto the loss", _WHITE, "#444444", "#b0b0b0", "rounded,dotted"),
+    "padding": Look("padding", "#ffffff", "#767676", "#d0d0d0", "invisible"),
+    "no backward yet": Look("no backward\nyet", "#e9e9e9", "#444444", "#8a8a8a", "rounded,dotted"),
+}
+"""The looks of what is no number on the scale."""
+
+
+def look(reading: Reading) -> Look:
+    """The look of a gradient."""
+    if reading.kind != "value":
+        return SPECIAL[reading.kind]
+    return next(found for bound, found in BINS if reading.norm < bound or bound == math.inf)
+
+
+def number(x: float) -> str:
+    """Two digits, short: 3e-7, 0.012, 0.51, 1, 12, 822, 3e4.
+
+    >>> [number(x) for x in (3.2e-7, 0.01234, 0.5, 1.0, 1.25, 822.4, 31000.0, -0.25, 0.0)]
+    ['3e-7', '0.012', '0.5', '1', '1.2', '822', '3e4', '-0.25', '0']
+    """
+    if not math.isfinite(x):
+        return "NaN" if math.isnan(x) else "inf" if x > 0 else "-inf"
+    size = abs(x)
+    if size == 0:
+        return "0"
+    if size < 0.001 or size >= 9999.5:
+        digits, exponent = f"{x:.0e}".split("e")
+        return f"{digits}e{int(exponent)}"
+    if size >= 99.5:
+        return f"{x:.0f}"
+    text = f"{x:.2g}"
+    return f"{float(text):.0f}" if float(text) == int(float(text)) else text
+
+
+def shown(reading: Reading) -> str:
+    """A gradient in a few letters, for boxes and tables."""
+    if reading.kind in ("no path", "padding", "no backward yet"):
+        return {"no path": "no path", "padding": "pad", "no backward yet": "—"}[reading.kind]
+    return number(reading.norm)
