@@ -13,7 +13,7 @@ from .engine import Array
 from .errors import GradError, MinigradError, NonFiniteError
 from .tensor import Tensor
 
-__all__ = ["Clipping", "clip_grad_norm", "clip_grad_value", "norm_of"]
+__all__ = ["Clipping", "clip_grad_norm", "clip_grad_value", "names_of", "norm_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,8 @@ class Clipping:
 def norm_of(array: Any) -> float:
     """The L2 norm of all elements, in float64 and scaled: exact where squares would over- or underflow."""
     x = np.asarray(array, np.float64).ravel()
-    square = float(x @ x)
+    with np.errstate(over="ignore"):
+        square = float(x @ x)
     if 1e-250 < square < 1e250:  # no square left the range of float64
         return math.sqrt(square)
     scale = float(np.max(np.abs(x), initial=0.0))
@@ -67,10 +68,19 @@ def _angle(before: list[Array], after: list[Array]) -> float:
     return math.degrees(2 * math.atan2(norm_of(a - b), norm_of(a + b)))
 
 
+def names_of(parameters: Iterable[Tensor]) -> list[str]:
+    """One name a parameter; those without one, or with one that is taken, are numbered."""
+    names: list[str] = []
+    for k, p in enumerate(parameters):
+        names.append(f"parameter {k}" if not p.name else f"{p.name} (parameter {k})" if p.name in names else p.name)
+    return names
+
+
 def _gradients(parameters: Iterable[Tensor], threshold: float, attempted: str) -> dict[str, Tensor]:
     if not (threshold > 0 and math.isfinite(threshold)):
         raise MinigradError(f"{attempted}: the threshold is {threshold}.\n  Give a positive, finite number.")
-    found = {p.name or f"parameter {k}": p for k, p in enumerate(parameters) if p.grad is not None}
+    listed = list({p.created: p for p in parameters}.values())  # a shared one counts once
+    found = {name: p for name, p in zip(names_of(listed), listed, strict=True) if p.grad is not None}
     if not found:
         raise GradError(f"{attempted}: no parameter has a gradient.\n  Call backward() first.")
     return found
@@ -82,17 +92,21 @@ def _clip(kind: str, parameters: Iterable[Tensor], threshold: float, error_if_no
     old: dict[str, Array] = {name: p.grad for name, p in by_name.items() if p.grad is not None}
     before = {name: norm_of(g) for name, g in old.items()}
     total = math.hypot(*before.values())
-    if error_if_nonfinite and not all(np.isfinite(g).all() for g in old.values()):
-        culprit = next(name for name, g in old.items() if not np.isfinite(g).all())
+    if error_if_nonfinite and not math.isfinite(total):
+        culprit = next((name for name, norm in before.items() if not math.isfinite(norm)), "all parameters together")
         raise NonFiniteError(
             f"{attempted}: the gradient of {culprit} is not finite, and clipping cannot mend that.\n"
             "  Lower the learning rate or the initial weights, or pass error_if_nonfinite=False."
         )
     if kind == "norm":
         coefficient = min(1.0, threshold / total) if total else 1.0
-        new = {name: g * g.dtype.type(coefficient) if coefficient != 1 else g for name, g in old.items()}
+        with np.errstate(invalid="ignore"):  # 0 * inf, where that was asked for
+            new = {name: g * g.dtype.type(coefficient) if coefficient != 1 else g for name, g in old.items()}
     else:
-        new = {name: np.clip(g, -threshold, threshold) for name, g in old.items()}
+        new = {
+            name: g if np.max(np.abs(g), initial=0) <= threshold else np.clip(g, -threshold, threshold)
+            for name, g in old.items()
+        }
     fired = any(not np.array_equal(new[name], old[name], equal_nan=True) for name in old)
     for name, parameter in by_name.items():
         parameter.grad = new[name]

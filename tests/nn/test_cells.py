@@ -50,8 +50,8 @@ def test_a_step_equals_its_oracle(kind: str, bias: bool, n: int, c: int, h: int)
 def test_a_step_from_the_initial_state_is_the_oracles_from_zeros(kind: str) -> None:
     rng = np.random.default_rng(2)
     cell = make(kind, rng)
-    x = rng.standard_normal((2, 3))
-    (theirs, *_) = STEPS[kind](x, [np.zeros((2, 4))] * 2 if kind == "lstm" else [np.zeros((2, 4))], weights_of(cell), (0, 0))
+    x, zeros = rng.standard_normal((2, 3)), [np.zeros((2, 4))] * (2 if kind == "lstm" else 1)
+    (theirs, *_) = STEPS[kind](x, zeros, weights_of(cell), (0, 0))
     np.testing.assert_allclose(cell.step(Tensor(x), cell.initial_state(2)).h.numpy(), theirs, rtol=1e-13)
 
 
@@ -124,10 +124,8 @@ def test_the_forget_bias_leaves_the_other_gates_as_they_were() -> None:
 
 def test_a_forget_bias_of_one_keeps_73_percent_of_the_cell() -> None:
     cell = nn.LSTMCell(3, 4, forget_bias=1.0, rng=np.random.default_rng(0), dtype=np.float64)
-    zeros = Tensor(np.zeros((1, 4)))
-    kept, nothing = (
-        cell.step(Tensor(np.zeros((1, 3))), nn.LSTMState(zeros, Tensor(np.full((1, 4), c)))).c.numpy() for c in (1.0, 0.0)
-    )
+    x, h = Tensor(np.zeros((1, 3))), Tensor(np.zeros((1, 4)))
+    kept, nothing = (cell.step(x, nn.LSTMState(h, Tensor(np.full((1, 4), c)))).c.numpy() for c in (1.0, 0.0))
     np.testing.assert_allclose(kept - nothing, 0.7310585786300049, rtol=1e-14)
 
 

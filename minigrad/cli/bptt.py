@@ -1,0 +1,455 @@
+"""Train character models for a moment and show what the gradient does on its way back through time."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .. import __version__, bptt, nn
+from ..bptt.diagnose import diagnose
+from ..bptt.record import Reading, kind_of
+from ..clip import clip_grad_norm
+from ..data.text import Text, read_text, visible
+from ..engine import Array
+from ..errors import DrawError, MinigradError
+from ..optim import Adam
+from ..tensor import Tensor
+from ..views import draw, report
+from ..views.picture import ENGINES, FORMATS, Picture
+
+__all__ = ["CELLS", "CharacterModel", "add_arguments", "run"]
+
+CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+_STEPS = 40
+_WINDOW, _BATCH, _RATE, _EMBEDDING = 32, 16, 0.01, 16  # of the training
+_MAP_FROM = 10  # longer sequences get a strip beside the chosen level: there the middle is folded
+_MEMORY = 6e9
+_STEP_BYTES = {"rnn": (18_000, 100), "lstm": (57_000, 360), "gru": (57_000, 360)}
+"""What one recorded step took when it was measured: bytes a step, and bytes a step and feature."""
+
+_NOTES = """\
+FILE is read from its start: T characters are the input, and each has the next one as its target, so a
+text of n characters has at most n - 1 steps. The weights are trained on windows from anywhere in it.
+
+The gradient starts at the last character's loss only (--loss last), so that every step shows what
+travelled back to it, and nothing else. With --loss all it starts at the mean of all steps' losses, as
+in training: each step's own loss then covers what came from afar.
+
+--json prints one document, all its numbers finite (null where there is none; "kind" then says why):
+  format "minigrad bptt", version 1, minigrad, text {name, characters, vocabulary}, settings {…},
+  cells {rnn, lstm, gru: {
+    training  {first_loss, last_loss, even_guess, clipped}: nats a character; null with --train 0
+    loss      of the sequence shown          verdict, rule  what the gradient does, and by which rule
+    steps     [{t from 1, character, label, target, loss, dL_dh {norm, kind}, dL_dc (LSTM),
+               terms {parameter: {norm, kind}}: what this step adds to each parameter's gradient}]
+    parameters  {name: {shape, weight_norm, gradient {norm, kind}}}: before clipping
+    clipping  {threshold, norm_before, norm_after, coefficient, fired}
+    files     [path, …]}}
+  kind is one of: value, zero, underflow, not finite, no path, padding, no backward yet.
+
+Exit status: 0; 2 bad input, or no engine could draw (then the .dot sources are written); 130 Ctrl-C."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser this command's options."""
+    parser.epilog = _NOTES
+    add = parser.add_argument
+    add("--text", metavar="FILE", help="the text to read; default: the help texts of Python itself, in English")
+    add("--encoding", metavar="NAME", default="utf-8", help="how FILE spells its characters; default: utf-8")
+    add("--cell", choices=(*CELLS, "all"), default="all", help="default: all, side by side")
+    add("--steps", metavar="T", type=_whole(2), help=f"time steps, from 2; default: {_STEPS}, or what the text has")
+    add("--hidden", metavar="H", type=_whole(1, 4096), default=32, help="size of the state, 1 to 4096; default: 32")
+    add("--train", metavar="N", type=_whole(0), default=200, help="updates before, from 0; default: 200")
+    add("--clip", metavar="C", type=_positive, default=1.0, help="clip the gradient at this norm; default: 1")
+    add("--loss", choices=("last", "all"), default="last", help="where the gradient starts, see below; default: last")
+    add("--level", choices=draw.LEVELS, default="gate", help="how much of a step the picture shows; default: gate")
+    add("--all", action="store_true", help="every step in pictures and tables; otherwise the middle is folded")
+    add("--format", choices=FORMATS, default="svg", help="of the pictures (pdf needs --engine dot); default: svg")
+    add("--engine", choices=ENGINES, help="what draws them; default: graphviz-pure, or MINIGRAD_DOT")
+    add("--out", metavar="DIR", default="pictures", help="where they go; default: pictures")
+    add("--seed", metavar="S", type=_whole(0), default=0, help="of weights and windows; default: 0")
+    add("--json", action="store_true", help="print one JSON document and nothing else")
+    add("--open", action="store_true", help="open the pictures in the browser")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check everything, train, look, report, draw.
+
+    Raises:
+        MinigradError: Something is wrong with the arguments; nothing has been written.
+    """
+    text = read_text(args.text, args.encoding)
+    cells = list(CELLS) if args.cell == "all" else [args.cell]
+    args.steps = _steps(args.steps, text)
+    _check_drawing(args)
+    _check_memory(args, cells, len(text.characters))
+    _check_folder(args.out, [f"{cell}_{what}.{args.format}" for cell in cells for what in (*_levels(args), "clipping")])
+    say: Callable[[str], None] = (lambda line: None) if args.json else (lambda line: print(line, flush=True))
+    for line in _plan(args, cells, text):
+        say(line)
+    looks = {}
+    for cell in cells:
+        looks[cell] = _look(cell, args, text)
+        say(_training_line(cell, looks[cell].training, args.train))
+    if not args.json:
+        for renderable in _reports(looks, args.all):
+            _print(renderable)
+    files, failure = _draw(looks, args)
+    if args.json:
+        print(json.dumps(_document(args, text, looks, files), indent=1, allow_nan=False))
+    say("\nPictures:\n" + "\n".join(f"  {path}" for some in files.values() for path in some))
+    if args.open and failure is None:
+        for path in (path for some in files.values() for path in some):
+            if not webbrowser.open(Path(path).resolve().as_uri()):
+                print("minigrad: no browser was found; open the pictures yourself.", file=sys.stderr)
+                break
+    if failure is not None:
+        raise DrawError(f"{failure} The .dot sources have been written instead.")
+    return 0
+
+
+# The arguments
+
+
+def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    span = f"from {low}" + (f" to {high}" if high else "")
+
+    def parse(given: str) -> int:
+        try:
+            number = int(given)
+        except ValueError:
+            number = low - 1
+        if number < low or (high and number > high):
+            raise argparse.ArgumentTypeError(f"found {given[:40]!r}; give a whole number {span}")
+        return number
+
+    return parse
+
+
+def _positive(given: str) -> float:
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"found {given[:40]!r}; give a positive, finite number")
+    return number
+
+
+def _steps(wanted: int | None, text: Text) -> int:
+    """T: what was wanted, or the default or as much as the text has."""
+    most = len(text) - 1
+    if most < 2:
+        raise MinigradError(
+            f"{text.name!r}: {len(text)} character{'s' * (most > 0)}, too short for 2 time steps and a last target.\n"
+            "  Give a text of at least 3 characters."
+        )
+    if wanted is not None and wanted > most:
+        raise MinigradError(
+            f"--steps {wanted}: {text.name!r} has {len(text)} characters, and the last step's target is one of them.\n"
+            f"  Give at most --steps {most}, or a longer text."
+        )
+    return wanted or min(_STEPS, most)
+
+
+def _levels(args: argparse.Namespace) -> list[str]:
+    """The levels to draw: the chosen one, and the strip as a map of what it folds."""
+    return [args.level] + ["strip"] * (args.level != "strip" and args.steps > _MAP_FROM)
+
+
+def _check_drawing(args: argparse.Namespace) -> None:
+    if args.format == "pdf" and args.engine == ENGINES[0]:
+        raise MinigradError("--format pdf: graphviz-pure writes no PDF.\n  Give --engine dot or --format svg.")
+    if args.format == "pdf":
+        args.engine = "dot"
+    if args.format == "dot" and args.open:
+        raise MinigradError("--open: --format dot writes sources, no pictures.\n  Give --format svg, png or pdf.")
+
+
+def _check_memory(args: argparse.Namespace, cells: Sequence[str], v: int) -> None:
+    """Refuse what would need more than _MEMORY bytes."""
+    h, e = args.hidden, _EMBEDDING
+    window = _BATCH * min(args.steps, _WINDOW) if args.train else 0
+    graphs = sum(args.steps * (_STEP_BYTES[c][0] + _STEP_BYTES[c][1] * h) for c in cells)
+    scores = 20 * v * (window + (args.steps if args.loss == "all" else 1))
+    rest = 0
+    for cell in cells:
+        weights = len(CELLS[cell].cell_type.gates) * h * (e + h + 2) + v * (e + h + 1)
+        rest = max(rest, weights * 48 + window * h * _STEP_BYTES[cell][1])  # value, gradient, Adam's, temporaries
+    if graphs + scores + rest > _MEMORY:
+        raise MinigradError(
+            f"--steps {args.steps} --hidden {h}, {v:,} different characters: that takes about"
+            f" {(graphs + scores + rest) / 1e9:,.1f} GB of memory, more than {_MEMORY / 1e9:g}.\n"
+            "  Give smaller --steps or --hidden, or one --cell."
+        )
+
+
+def _check_folder(out: str, names: Sequence[str]) -> None:
+    """Refuse a folder that cannot be made or written, before any work; leaves nothing behind."""
+    remedy = "\n  Give --out a folder that you may write."
+    if not out:
+        raise MinigradError(f"--out '': the name is empty.{remedy}")
+    folder = Path(out)
+    try:
+        for place in (folder, *folder.parents):
+            try:
+                os.lstat(place)
+                break
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        if not place.is_dir():
+            raise MinigradError(f"--out {out!r}: {str(place)!r} is not a folder.{remedy}")
+        with tempfile.TemporaryFile(dir=place):
+            pass
+        for name in names:
+            if (folder / name).is_dir():
+                raise MinigradError(f"--out {out!r}: {name!r} in it is a folder, not a picture.{remedy}")
+    except (OSError, ValueError) as error:
+        if isinstance(error, MinigradError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MinigradError(f"--out {out!r}: it cannot be written ({reason}).{remedy}") from None
+
+
+# The model
+
+
+class CharacterModel(nn.Module):
+    """From characters to scores of the next one: Embedding, a recurrent layer, Linear.
+
+    Args:
+        cell: "rnn", "lstm" or "gru"; the layer and its parameters carry this name.
+        vocabulary: V, how many characters there are.
+        hidden: H.
+        rng: Where the initial values come from.
+    """
+
+    def __init__(self, cell: str, vocabulary: int, hidden: int, *, rng: np.random.Generator) -> None:
+        self.embedding = nn.Embedding(vocabulary, _EMBEDDING, rng=rng)
+        self.layer = CELLS[cell](_EMBEDDING, hidden, rng=rng)
+        for name, parameter in self.layer.named_parameters():
+            parameter.name = f"{cell}.{name}"
+        self.output = nn.Linear(hidden, vocabulary, rng=rng)
+
+    def loss(self, ids: Array, *, last: bool = False) -> Tensor:
+        """The mean of the cross entropies of ids (T + 1, N), each from those before it; or the last one only."""
+        outputs, state = self.layer(self.embedding(ids[:-1]))
+        if last:
+            state = state if isinstance(state, Tensor) else state[0]
+            return nn.cross_entropy(self.output(state), ids[-1])
+        return nn.cross_entropy(self.output(outputs), ids[1:])
+
+
+class _Training(NamedTuple):
+    first_loss: float
+    last_loss: float
+    even_guess: float
+    clipped: int
+
+
+class _Look(NamedTuple):
+    """What one cell gave. labels has one more than there are steps: the last target."""
+
+    training: _Training | None
+    record: bptt.Record
+    labels: list[str]
+
+
+def _look(cell: str, args: argparse.Namespace, text: Text) -> _Look:
+    """Train one model and record one backward pass, clipping and update on the start of the text."""
+    rng = np.random.default_rng(args.seed)
+    model = CharacterModel(cell, len(text.characters), args.hidden, rng=rng)
+    optimizer = Adam(model.parameters(), lr=_RATE)
+    window = min(args.steps, _WINDOW)
+    losses, clipped = [], 0
+    with _progress(cell, args.train) as advance:
+        for _ in range(args.train):
+            starts = rng.integers(0, len(text) - window, _BATCH)
+            loss = model.loss(text.ids[starts + np.arange(window + 1)[:, np.newaxis]])
+            model.zero_grad()
+            loss.backward()
+            clipped += clip_grad_norm(model.parameters(), args.clip).fired
+            optimizer.step()
+            losses.append(float(loss.numpy()))
+            advance(losses[-1])
+    training = None
+    if losses:
+        training = _Training(losses[0], float(np.mean(losses[-10:])), math.log(len(text.characters)), clipped)
+    model.zero_grad()
+    loss = model.loss(text.ids[: args.steps + 1, np.newaxis], last=args.loss == "last")
+    record = bptt.backward(loss, keep="ops" if args.level in ("gate", "op") else "steps")
+    record = record.after(clipping=clip_grad_norm(model.parameters(), args.clip), update=optimizer.step())
+    return _Look(training, record, [visible(c) for c in text.text[: args.steps + 1]])
+
+
+@contextmanager
+def _progress(cell: str, total: int) -> Iterator[Callable[[float], None]]:
+    """A bar on a terminal, nothing elsewhere; call what it yields after every update."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"{cell.upper():4} training", total=total)
+        yield lambda loss: bar.update(task, advance=1, description=f"{cell.upper():4} loss {loss:.2f}")
+
+
+# What is shown
+
+
+def _plan(args: argparse.Namespace, cells: Sequence[str], text: Text) -> Iterator[str]:
+    names = " and ".join(", ".join(c.upper() for c in cells).rsplit(", ", 1))
+    several = f"{len(text.characters)} different ones" if len(text.characters) > 1 else "all the same"
+    yield f"{names}, H={args.hidden}, on {text.name!r}: {len(text):,} characters, {several}; seed {args.seed}"
+    window = min(args.steps, _WINDOW)
+    yield (
+        f"Training  {args.train} updates each: Adam, {_BATCH} windows of {window} characters, clipped at {args.clip:g}"
+        if args.train
+        else "Training  none: the weights are random"
+    )
+    start = text.text[: args.steps]
+    yield f"Reading   T={args.steps} characters: {start if len(start) <= 50 else start[:49] + '…'!r}"
+    target = text.text[args.steps]
+    yield (
+        f"Gradient  from the last step's loss alone, for the target {target!r} (--loss all: from every step's)"
+        if args.loss == "last"
+        else "Gradient  from the mean of every step's loss (--loss last: from the last step's alone)"
+    )
+
+
+def _training_line(cell: str, training: _Training | None, updates: int) -> str:
+    if training is None:
+        return f"{cell.upper():9} not trained"
+    return (
+        f"{cell.upper():9} loss {training.first_loss:.2f} → {training.last_loss:.2f} nats a character"
+        f" (guessing evenly: log V = {training.even_guess:.2f}), clipped {training.clipped} of {updates} times"
+    )
+
+
+def _reports(looks: Mapping[str, _Look], everything: bool) -> Iterator[RenderableType]:
+    if len(looks) > 1:
+        yield ""
+        yield report.compare({cell.upper(): look.record for cell, look in looks.items()})
+    for look in looks.values():
+        yield ""
+        yield report.gradients(look.record, labels=look.labels[:-1], everything=everything)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # the error under way: main ends quietly
+
+
+def _print(renderable: RenderableType) -> None:
+    _Console(markup=False, highlight=False).print(renderable)
+
+
+def _draw(looks: Mapping[str, _Look], args: argparse.Namespace) -> tuple[dict[str, list[str]], str | None]:
+    """Write the pictures; where the engine fails, their sources. Gives the paths by cell, and why it failed."""
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    files: dict[str, list[str]] = {}
+    failure = None
+    for cell, look in looks.items():
+        files[cell] = []
+        for what, picture in _pictures(look, args):
+            path = folder / f"{cell}_{what}.{args.format}"
+            try:
+                picture.save(path, args.engine)
+            except DrawError as error:
+                failure = failure or str(error)
+                path = picture.save(path.with_suffix(".dot"))
+            files[cell].append(_shown_path(path))
+    return files, failure
+
+
+def _pictures(look: _Look, args: argparse.Namespace) -> Iterator[tuple[str, Picture]]:
+    labels, targets = look.labels[:-1], look.labels[1:]
+    for level in _levels(args):
+        yield level, draw.unrolled(look.record, level, everything=args.all, labels=labels, targets=targets)
+    assert look.record.clipping is not None
+    yield "clipping", draw.clipping(look.record, look.record.clipping, everything=args.all, labels=labels)
+
+
+def _shown_path(path: Path) -> str:
+    """Relative to the current folder where it lies in it."""
+    full = path.absolute()
+    return str(full.relative_to(Path.cwd())) if full.is_relative_to(Path.cwd()) else str(path)
+
+
+# The document
+
+
+def _document(
+    args: argparse.Namespace, text: Text, looks: Mapping[str, _Look], files: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    settings = ("steps", "hidden", "train", "clip", "loss", "level", "all", "seed")
+    return {
+        "format": "minigrad bptt",
+        "version": 1,
+        "minigrad": __version__,
+        "text": {"name": text.name, "characters": len(text), "vocabulary": len(text.characters)},
+        "settings": {name: getattr(args, name) for name in settings},
+        "cells": {cell: {**_cell(look, text), "files": files[cell]} for cell, look in looks.items()},
+    }
+
+
+def _cell(look: _Look, text: Text) -> dict[str, Any]:
+    record = look.record
+    sequence = record.sequence()
+    found = diagnose(record)
+    by_step = {name: p.by_step(sequence.name) for name, p in record.parameters.items()}
+    readings = {f"dL_d{state}": sequence.readings(state) for state in sequence.states}
+    steps = []
+    for t in range(sequence.steps):
+        steps.append({
+            "t": t + 1, "character": text.text[t], "label": look.labels[t], "target": look.labels[t + 1],
+            "loss": None if record.losses is None else _finite(record.losses[t]),
+            **{name: _reading(some[t]) for name, some in readings.items()},
+            "terms": {name: _norm(norms[t], sequence.dtype) for name, norms in by_step.items() if t in norms},
+        })  # fmt: skip
+    clipping = record.clipping
+    assert clipping is not None
+    return {
+        "training": None if look.training is None else {k: _finite(x) for k, x in look.training._asdict().items()},
+        "loss": _finite(record.loss),
+        "verdict": found.verdict,
+        "rule": found.rule,
+        "steps": steps,
+        "parameters": {
+            name: {"shape": p.shape, "weight_norm": _finite(p.weight_norm), "gradient": _norm(p.norm, sequence.dtype)}
+            for name, p in record.parameters.items()
+        },
+        "clipping": {
+            "threshold": clipping.threshold, "norm_before": _finite(clipping.norm_before),
+            "norm_after": _finite(clipping.norm_after), "coefficient": _finite(clipping.coefficient),
+            "fired": clipping.fired,
+        },
+    }  # fmt: skip
+
+
+def _norm(norm: float, dtype: Any) -> dict[str, Any]:
+    return _reading(Reading(norm, kind_of(norm, dtype)))
+
+
+def _reading(reading: Reading) -> dict[str, Any]:
+    return {"norm": _finite(reading.norm), "kind": reading.kind}
+
+
+def _finite(x: float) -> float | None:
+    """A number as JSON has it."""
+    if isinstance(x, int):
+        return x
+    return float(x) if math.isfinite(x) else None

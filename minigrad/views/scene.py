@@ -1,0 +1,282 @@
+"""What to draw: for each level of detail, the boxes of every step and what flows between them.
+
+Read from a Record alone. A box's number is the norm of the loss's gradient with respect to it; a
+flow's number is the part of that gradient that comes back along this one way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..bptt.record import Graph, OpNode, ParameterRecord, Reading, Record, SequenceRecord
+from ..clip import norm_of
+from ..errors import RecordError
+from .palette import number
+
+__all__ = ["Card", "Pill", "Step", "build", "short_name", "subscript"]
+
+_DIGITS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+_OPS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "/", "negative": "−", "sigmoid": "σ", "power": "^",
+        "matmul": "@", "absolute": "| |", "identity": "=", "getitem": "[ ]", "reshape": "reshape"}  # fmt: skip
+
+
+class Pill(NamedTuple):
+    """A use of a shared weight: its short and its full name, and the norm of this use's term."""
+
+    name: str
+    parameter: str
+    reading: Reading
+
+
+class Card(NamedTuple):
+    """A box: its kind ("state", "gate", "input", "initial", "loss"), its lines, its gradient."""
+
+    kind: str
+    title: str
+    line: str
+    reading: Reading
+    about: str
+    pills: tuple[Pill, ...] = ()
+
+
+@dataclass(slots=True)
+class Step:
+    """One time step: its boxes, the flows inside it, and those to the states of the step before."""
+
+    time: int
+    cards: dict[str, Card] = field(default_factory=dict)
+    flows: dict[tuple[str, str], Reading] = field(default_factory=dict)
+    carried: dict[tuple[str, str], Reading] = field(default_factory=dict)
+
+
+def subscript(symbol: str, t: int) -> str:
+    """f and 12 give f₁₂; a longer name keeps a space."""
+    return f"{symbol}{'' if len(symbol) <= 2 else ' '}{str(t).translate(_DIGITS)}"
+
+
+def short_name(parameter: str) -> str:
+    """lstm.weight_hh_l0 gives W_hh, lstm.bias_ih_l0 gives b_ih; another name its last part, or two."""
+    above, _, name = parameter.rpartition(".")
+    if name in ("weight", "bias"):
+        return f"{above.rpartition('.')[2]}.{name}" if above else name
+    return name.removesuffix("_l0").replace("weight_", "W_", 1).replace("bias_", "b_", 1)
+
+
+def build(
+    record: Record, sequence: SequenceRecord, level: str, labels: Sequence[str] | None, targets: Sequence[str] | None
+) -> tuple[list[Step], Step]:
+    """Every step of a sequence at one level, and the first states as a step of their own.
+
+    Raises:
+        RecordError: The level needs the graph, and the record was made without it.
+    """
+    scene = _Scene(record, sequence, labels, targets)
+    if level == "cell":
+        return scene.cells()
+    if record.graph is None:
+        raise RecordError(
+            f"level={level!r} draws the gates and ops of a step, and this record was made without them.\n"
+            "  Make it with bptt.backward(loss, keep='ops'), or draw level='cell' or 'strip'."
+        )
+    return scene.gates(record.graph) if level == "gate" else scene.ops(record.graph)
+
+
+class _Scene:
+    def __init__(
+        self, record: Record, sequence: SequenceRecord, labels: Sequence[str] | None, targets: Sequence[str] | None
+    ) -> None:
+        self.record, self.sequence, self.labels, self.targets = record, sequence, labels, targets
+        self.where = " / ".join(sequence.scope)
+        self.readings = {s: sequence.readings(s) for s in sequence.states}
+
+    # Boxes that every level has
+
+    def _at(self, t: int, what: str) -> str:
+        return f"{self.where + ' / ' if self.where else ''}t={t + 1}: {what}"
+
+    def state(self, name: str, t: int) -> Card:
+        mean = float(self.sequence.states[name][t].mean())
+        kind = {"h": "hidden state", "c": "cell state"}.get(name, "state")
+        about = self._at(t, f"{kind} {name}, mean {number(mean)}, ‖dL/d{name}‖ = {self.readings[name][t].norm:.3g}")
+        return Card("state", subscript(_symbol(name), t + 1), number(mean), self.readings[name][t], about)
+
+    def first(self) -> Step:
+        step = Step(-1)
+        for name, value in self.sequence.initial.items():
+            g = self.sequence.initial_gradients.get(name)
+            if not self.sequence.complete:
+                reading = Reading(math.nan, "no backward yet")
+            elif g is None:
+                reading = Reading(0.0, "no path")
+            else:
+                reading = self.sequence.norm_reading(norm_of(g))
+            mean = float(value.mean())
+            about = f"the state {name} before the first step, mean {number(mean)}"
+            step.cards[name] = Card("initial", subscript(_symbol(name), 0), number(mean), reading, about)
+        return step
+
+    def input(self, t: int) -> Card:
+        norms, mean = self.sequence.input_norms, float(self.sequence.input_means[t])
+        if not self.sequence.complete:
+            reading = Reading(math.nan, "no backward yet")
+        elif norms is None:
+            reading = Reading(0.0, "no path")
+        else:
+            reading = self.sequence.reading(norms, t)
+        label = f"“{self.labels[t]}”" if self.labels is not None else number(mean)
+        return Card("input", subscript("x", t + 1), label, reading, self._at(t, f"input x, mean {number(mean)}"))
+
+    def loss(self, t: int) -> Card | None:
+        losses = self.record.losses
+        if losses is None or t >= len(losses) or math.isnan(losses[t]):
+            return None
+        aim = f" for “{self.targets[t]}”" if self.targets is not None else ""
+        about = self._at(t, f"its part of the loss{aim}: {losses[t]:.4g}")
+        return Card("loss", subscript("L", t + 1), number(float(losses[t])), Reading(1.0, "value"), about)
+
+    def steps(self) -> list[Step]:
+        """The inputs, states and losses of every step, and the flow from each loss."""
+        steps = []
+        for t in range(self.sequence.steps):
+            step = Step(t)
+            for name in self.sequence.states:
+                step.cards[name] = self.state(name, t)
+            step.cards["x"] = self.input(t)
+            loss = self.loss(t)
+            if loss is not None:
+                step.cards["loss"] = loss
+                output = self.output
+                step.flows[output, "loss"] = self.arrival(output, "outside", t)
+            steps.append(step)
+        return steps
+
+    @property
+    def output(self) -> str:
+        """The state that the loss looks at: h, or the one that most of the loss's gradient enters."""
+        sums = {s: float(a["outside"].sum()) for s, a in self.sequence.arrivals.items()}
+        return max(sums, key=lambda s: (sums[s], s == "h"))
+
+    def arrival(self, state: str, where: str, t: int) -> Reading:
+        reached = bool(self.sequence.reached[state][t]) or not self.sequence.complete
+        return self.sequence.reading(self.sequence.arrivals[state][where], t, reached=reached)
+
+    # Levels
+
+    def cells(self) -> tuple[list[Step], Step]:
+        """Each step as its states: how much of the gradient arrives from the loss, from h, from the next step."""
+        steps = self.steps()
+        names = list(self.sequence.states)
+        for step in steps:
+            t = step.time
+            step.flows["x", self.output] = step.cards["x"].reading
+            for name in names:
+                if name != self.output and self.sequence.arrivals[name]["same"].any():
+                    step.flows[name, self.output] = self.arrival(name, "same", t)
+                if t:
+                    step.carried[name, name] = self.arrival(name, "next", t - 1)
+        first = self.first()
+        for name, card in first.cards.items():
+            steps[0].carried[name, name] = card.reading
+        return steps, first
+
+    def gates(self, graph: Graph) -> tuple[list[Step], Step]:
+        """Each step as its named parts, with the exact part of the gradient on every way between two."""
+        steps, name = self.steps(), self.sequence.name
+        keys: dict[int, str] = {}
+        for box in reversed(graph.boxes):
+            if box.sequence != name or box.time is None:
+                if box.sequence == name and box.kind == "initial":
+                    keys[box.id] = box.symbol
+                continue
+            keys[box.id] = box.symbol
+            if box.kind == "gate":
+                about = self._at(box.time, f"{box.label}, mean {number(box.mean)}, gradient {box.reading.norm:.3g}")
+                title = subscript(box.symbol, box.time + 1)
+                steps[box.time].cards[box.symbol] = Card("gate", title, number(box.mean), box.reading, about)
+        for flow in graph.flows:
+            a, b = graph.boxes[flow.origin], graph.boxes[flow.to]
+            if b.time is None or b.sequence != name or a.id not in keys:
+                continue
+            if a.time == b.time:
+                steps[b.time].flows[keys[a.id], keys[b.id]] = flow.reading
+            elif a.time == b.time - 1 or (a.kind == "initial" and b.time == 0):
+                steps[b.time].carried[keys[a.id], keys[b.id]] = flow.reading
+        for parameter in self.record.parameters.values():
+            self._pills(graph, steps, keys, parameter)
+        return steps, self.first()
+
+    def _pills(self, graph: Graph, steps: list[Step], keys: dict[int, str], parameter: ParameterRecord) -> None:
+        """Put each use of a weight on the box that uses it (the first, where several do)."""
+        leaf = next((n.id for n in graph.nodes if n.op is None and n.name == parameter.name), None)
+        norms = parameter.by_step(self.sequence.name) if self.record.complete else {}
+        done: set[int] = set()
+        for node in graph.nodes:
+            box = graph.boxes[node.box] if node.box >= 0 else None
+            if leaf not in node.parents or box is None or box.time is None or box.time in done or box.id not in keys:
+                continue
+            done.add(box.time)
+            norm = norms.get(box.time)
+            reading = Reading(math.nan, "no backward yet") if norm is None else self.sequence.norm_reading(norm)
+            cards = steps[box.time].cards
+            card = cards[keys[box.id]]
+            pill = Pill(short_name(parameter.name), parameter.name, reading)
+            cards[keys[box.id]] = card._replace(pills=(*card.pills, pill))
+
+    def ops(self, graph: Graph) -> tuple[list[Step], Step]:
+        """Each step as its ops."""
+        steps, name = self.steps(), self.sequence.name
+        where: dict[int, tuple[int, str]] = {}  # node: (time, key)
+        counts: dict[tuple[int, str], int] = {}
+        for node in graph.nodes:
+            box = graph.boxes[node.box] if node.box >= 0 else None
+            if box is None or box.sequence != name:
+                continue
+            if box.time is None:
+                if box.kind == "initial":
+                    where[node.id] = (-1, box.symbol)
+                continue
+            t = box.time
+            role = node.role
+            key = box.symbol
+            if not role:
+                counts[t, f"{key} {node.op}"] = n = counts.get((t, f"{key} {node.op}"), 0) + 1
+                key = f"{key} {node.op} {n}"
+            where[node.id] = (t, key)
+            symbol = _OPS.get(node.op or "", node.op or "")
+            if role and box.kind == "state":
+                card = steps[t].cards[key]
+                steps[t].cards[key] = card._replace(title=f"{card.title} = {symbol}", pills=self._uses(graph, node))
+            elif not role:
+                gate = box.kind == "gate" and node.outlet
+                title = f"{subscript(box.symbol, t + 1)} = {symbol}" if gate and len(box.symbol) <= 2 else symbol
+                about = f"{' / '.join(node.scope)}: {node.op} {node.shape}, mean {number(node.mean)}, {node.source or ''}"
+                steps[t].cards[key] = Card(
+                    "gate", title, number(node.mean), node.reading, about, self._uses(graph, node)
+                )
+        for node in graph.nodes:
+            if node.id not in where or where[node.id][0] < 0:
+                continue
+            t, key = where[node.id]
+            for parent, part in zip(node.parents, node.parts, strict=True):
+                if parent not in where:
+                    continue
+                s, origin = where[parent]
+                if s == t and origin != key:
+                    steps[t].flows[origin, key] = part
+                elif s == t - 1:
+                    steps[t].carried[origin, key] = part
+        return steps, self.first()
+
+    def _uses(self, graph: Graph, node: OpNode) -> tuple[Pill, ...]:
+        return tuple(
+            Pill(short_name(graph.nodes[p].name or "?"), graph.nodes[p].name or "?", part)
+            for p, part in zip(node.parents, node.parts, strict=True)
+            if graph.nodes[p].op is None and graph.nodes[p].box < 0
+        )
+
+
+def _symbol(name: str) -> str:
+    return {"c": "C"}.get(name, name)  # the textbook's C_t
