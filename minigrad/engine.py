@@ -61,36 +61,27 @@ class Op(Generic[P]):
 class Node:
     """One value of the graph and how it was made. `Tensor` adds the operators.
 
-    Attributes:
-        value: The array, read-only. An op with several outputs holds a tuple of arrays; its
-            outputs are the `pick` nodes on top of it.
-        grad: The gradient that `backward` left here, an array, or None.
-        requires_grad: Whether a gradient flows to or through this node.
-        op, parents, attributes: What computed it, from what (in order, with repetition; None for
-            a plain array), with which constants. A leaf has no op.
-        inputs: The parents' values as they were recorded.
-        scope: The `Scope` it was recorded in.
-        role: What a recurrent network calls it: an input, a state, a loss; or None.
-        created: A number that grows with every node: parents have smaller ones.
+    An op with several outputs has one node, which holds a tuple of arrays; each output is a `pick`
+    node on top of it.
     """
 
+    box: ClassVar[type[Node]]  # the class that an op's output gets
+    value: Any  # the array, read-only
+    grad: Array | None  # what `backward` left here
+    requires_grad: bool  # whether a gradient flows to or through this node
+    retains_grad: bool  # whether `backward` leaves one, though this is no leaf
+    op: Op[Any] | None  # what computed it; a leaf has none
+    parents: tuple[Node | None, ...]  # from what, in order, with repetition; None for a plain array
+    inputs: tuple[Any, ...]  # the parents' values as they were recorded
+    attributes: dict[str, Any]  # the op's constants
+    scope: Scope
+    role: Role | None  # what a recurrent network calls it
+    name: str | None
+    created: int  # grows with every node: parents have smaller ones
+    _code: CodeType | None  # the caller's code, and where in it
+    _at: int
     __slots__ = ("__weakref__", "_at", "_code", "attributes", "created", "grad", "inputs", "name", "op", "parents",
                  "requires_grad", "retains_grad", "role", "scope", "value")  # fmt: skip
-    box: ClassVar[type[Node]]  # the class that an op's output gets
-    value: Any
-    grad: Array | None
-    requires_grad: bool
-    retains_grad: bool
-    op: Op[Any] | None
-    parents: tuple[Node | None, ...]
-    inputs: tuple[Any, ...]
-    attributes: dict[str, Any]
-    scope: Scope
-    role: Role | None
-    name: str | None
-    created: int
-    _code: CodeType | None
-    _at: int
 
     @property
     def source(self) -> str | None:
@@ -141,7 +132,9 @@ def as_array(x: Any, like: np.dtype[Any] | None = None) -> Array:
     """
     given = isinstance(x, (np.ndarray, np.generic))
     try:
-        array = np.array(x) if given else np.array(x, dtype=like or np.float32)
+        array = np.array(x)
+        if not given and array.dtype.kind in "fiub":
+            array = array.astype(like or np.float32)
     except (TypeError, ValueError):
         raise DTypeError(
             f"A tensor is made of numbers; found {type(x).__name__}: {str(x)[:60]!r}.\n"
@@ -203,13 +196,14 @@ def apply(op: Op[Any], *inputs: Any, **attributes: Any) -> Any:
     if type(y) is np.ndarray:
         if mixed and y.dtype is not floats and y.dtype.kind == "f":
             y = y.astype(floats)  # whole numbers beside float32
-    elif not several:
-        y = np.array(y)  # NumPy hands out scalars where an array has no axes
+    else:  # NumPy hands out scalars where an array has no axes
+        y = tuple([np.asarray(output) for output in y]) if several else np.array(y)
     node = boxed(box, y, scope)
     if needed and recording:
         node.requires_grad = True
         node.op = op
-        node.attributes = attributes or _NOTHING
+        if attributes:  # an array among them is kept as it was
+            node.attributes = {k: np.array(v) if type(v) is np.ndarray else v for k, v in attributes.items()}
         node.parents = tuple([x if isinstance(x, Node) else None for x in inputs]) if constants else inputs
         node.inputs = tuple(values)
         frame = sys._getframe(1)  # climb out of minigrad, to the line of whoever called it
@@ -231,6 +225,9 @@ def _settle(op: Op[Any], inputs: Sequence[Any], values: list[Any]) -> np.dtype[A
         if x is not None and not isinstance(x, Node):
             # NumPy's scalars count as numbers, or 1 / np.sqrt(n) would not go with float32.
             values[k] = as_array(x.item() if isinstance(x, np.generic) else x, floats)
+            values[k].flags.writeable = False
+        elif x is not None and floats is not None and x.value.dtype.kind != "f":
+            values[k] = x.value.astype(floats)
             values[k].flags.writeable = False
     if any(v is not None and v.dtype.kind == "f" and v.dtype != floats for v in values) and floats is not None:
         raise DTypeError(
@@ -291,10 +288,10 @@ def _walk(
         op = node.op
         if wanted is not None:
             if node.created in wanted:
-                wanted[node.created] = g
+                wanted[node.created] = g if create_graph else np.array(g, copy=node.created not in owned)
         elif op is None or node.retains_grad:
             # A copy, unless the buffer is ours: another leaf may hold the same array.
-            node.grad = np.array(g, copy=node.created not in owned) if node.grad is None else node.grad + g
+            node.grad = np.array(g, copy=node.created not in owned) if node.grad is None else np.asarray(node.grad + g)
         parts = [] if op is None else _parts(node, op, g, create_graph)
         if observer is not None:
             observer(node, g, parts)
@@ -303,7 +300,8 @@ def _walk(
                 continue
             key = parent.created
             if op is pick:
-                gradients.setdefault(key, [None] * len(parent.value))[node.attributes["index"]] = part
+                outputs, index = gradients.setdefault(key, [None] * len(parent.value)), node.attributes["index"]
+                outputs[index] = part if outputs[index] is None else outputs[index] + part
             elif key not in gradients:
                 gradients[key] = part
             elif key in owned:
@@ -324,9 +322,9 @@ def _parts(node: Node, op: Op[Any], g: Any, create_graph: bool) -> list[Any]:
     parts: list[Any] = []
     for parent, given, part in zip(node.parents, node.inputs, rules, strict=True):
         if type(given) is np.ndarray and given.flags.writeable:
-            whose = "an input" if parent is None else parent.describe()
             raise StaleGraphError(
-                f"backward through {node.describe()}: the value of {whose} was unlocked after it was recorded, so this gradient may no longer belong to it.\n"
+                f"backward through {node.describe()}: the value of {parent.describe() if parent is not None else 'an input'}"
+                " was unlocked after it was recorded, so this gradient may no longer belong to it.\n"
                 "  Recorded arrays stay read-only; give a parameter a new value with parameter.data = new."
             )
         if parent is None or not parent.requires_grad:
@@ -342,13 +340,14 @@ def _parts(node: Node, op: Op[Any], g: Any, create_graph: bool) -> list[Any]:
 def _recorded(node: Node) -> list[Any]:
     """The output and inputs of a node as nodes, so that its rule is itself recorded."""
     for parent, recorded in zip(node.parents, node.inputs, strict=True):
-        if parent is not None and parent.value is not recorded:
+        if parent is not None and parent.requires_grad and parent.value is not recorded:
             raise StaleGraphError(
                 f"Second derivative through {node.describe()}: {parent.describe()} has been given a new value"
                 " since it was recorded.\n  Differentiate before the update."
             )
     y = tuple(_picked(node, k) for k in range(len(node.value))) if type(node.value) is tuple else node
-    return [y, *(v if p is None else p for p, v in zip(node.parents, node.inputs, strict=True))]
+    pairs = zip(node.parents, node.inputs, strict=True)
+    return [y, *(v if p is None or not p.requires_grad else p for p, v in pairs)]
 
 
 def _sum_to(g: Any, shape: tuple[int, ...]) -> Any:
@@ -363,6 +362,11 @@ def _seed(root: Node, gradient: Any, attempted: str) -> Array:
         raise GradError(
             f"{attempted}: nothing that this tensor {root.value.shape} was computed from requires a gradient.\n"
             "  Make the inputs with requires_grad=True, and compute outside no_grad()."
+        )
+    if root.value.flags.writeable:
+        raise StaleGraphError(
+            f"{attempted}: the value of {root.describe()} was unlocked after it was recorded.\n"
+            "  Recorded arrays stay read-only; compute it again."
         )
     if gradient is None:
         if root.value.size != 1:

@@ -15,7 +15,7 @@ from typing import Any, ParamSpec
 import numpy as np
 
 from .engine import Array, Op, value
-from .errors import ShapeError, Unfit
+from .errors import Unfit
 
 P = ParamSpec("P")
 Axis = int | tuple[int, ...] | None
@@ -41,14 +41,10 @@ def primitive(
     return register
 
 
-def _binary(name: str, forward: Callable[..., Any], rule: Callable[..., Sequence[Any]], doc: str) -> Op[[Any, Any]]:
-    op = OPS[name] = Op(name, forward, True, _ALIKE)
-    op.rule, op.__doc__ = rule, doc
-    return op
-
-
-def _unary(name: str, forward: Callable[..., Any], rule: Callable[..., Sequence[Any]], doc: str) -> Op[[Any]]:
-    op = OPS[name] = Op(name, forward, False, "one tensor of any shape")
+def _elementwise(name: str, forward: Callable[..., Any], rule: Callable[..., Sequence[Any]], doc: str) -> Op[...]:
+    """An op of one input, or of two that broadcast."""
+    two = rule.__code__.co_argcount == 4
+    op = OPS[name] = Op(name, forward, two, _ALIKE if two else "one tensor of any shape")
     op.rule, op.__doc__ = rule, doc
     return op
 
@@ -58,9 +54,9 @@ def _unary(name: str, forward: Callable[..., Any], rule: Callable[..., Sequence[
 
 def _power_rule(g: Any, y: Any, a: Any, b: Any) -> Any:
     def for_base() -> Any:  # b = 0 gives the constant 1, also at a = 0, where a ** (b - 1) is infinite
-        return g * b * a ** where(value(b) == 0, 1, b - 1)
+        return g * b * (a + ((value(a) == 0) & (value(b) == 0))) ** (b - 1)
 
-    return for_base, lambda: g * y * log(where(value(a) > 0, a, 1))
+    return for_base, lambda: g * y * log(where(value(a) > 0, a, g.dtype.type(1)))
 
 
 def _maximum_rule(g: Any, y: Any, a: Any, b: Any) -> Any:
@@ -69,25 +65,21 @@ def _maximum_rule(g: Any, y: Any, a: Any, b: Any) -> Any:
     return lambda: g * ((a > b) + half), lambda: g * ((b > a) + half)
 
 
-add = _binary("add", np.add, lambda g, y, a, b: (g, g), "a + b.")
-subtract = _binary("subtract", np.subtract, lambda g, y, a, b: (g, lambda: -g), "a - b.")
-multiply = _binary(
-    "multiply", np.multiply, lambda g, y, a, b: (lambda: g * b, lambda: g * a), "a * b, element by element."
-)
-divide = _binary("divide", np.divide, lambda g, y, a, b: (lambda: g / b, lambda: -g * y / b), "a / b.")
-power = _binary("power", np.power, _power_rule, "a ** b; for the exponent a >= 0, gradient 0 at a = 0.")
-maximum = _binary("maximum", np.maximum, _maximum_rule, "The larger of a and b; a tie gives each half.")
+add = _elementwise("add", np.add, lambda g, y, a, b: (g, g), "a + b.")
+subtract = _elementwise("subtract", np.subtract, lambda g, y, a, b: (g, lambda: -g), "a - b.")
+multiply = _elementwise("multiply", np.multiply, lambda g, y, a, b: (lambda: g * b, lambda: g * a), "a * b.")
+divide = _elementwise("divide", np.divide, lambda g, y, a, b: (lambda: g / b, lambda: -g * y / b), "a / b.")
+power = _elementwise("power", np.power, _power_rule, "a ** b; for the exponent a >= 0, gradient 0 at a = 0.")
+maximum = _elementwise("maximum", np.maximum, _maximum_rule, "The larger of a and b; a tie gives each half.")
 
-negative = _unary("negative", np.negative, lambda g, y, x: (-g,), "-x.")
-exp = _unary("exp", np.exp, lambda g, y, x: (g * y,), "e ** x.")
-log = _unary("log", np.log, lambda g, y, x: (g / x,), "The natural logarithm.")
-sqrt = _unary("sqrt", np.sqrt, lambda g, y, x: (g / (2 * y),), "The square root.")
-absolute = _unary("absolute", np.abs, lambda g, y, x: (g * np.sign(value(x)),), "|x|; gradient 0 at 0.")
-tanh = _unary("tanh", np.tanh, lambda g, y, x: (g * (1 - y * y),), "tanh(x); its derivative is 1 - tanh(x)**2.")
-relu = _unary(
-    "relu", lambda x: np.maximum(x, 0), lambda g, y, x: (g * (value(x) > 0),), "max(x, 0); gradient 0 at 0."
-)
-identity = _unary("identity", lambda x: x[...], lambda g, y, x: (g,), "x itself, as a node of its own.")
+negative = _elementwise("negative", np.negative, lambda g, y, x: (-g,), "-x.")
+exp = _elementwise("exp", np.exp, lambda g, y, x: (g * y,), "e ** x.")
+log = _elementwise("log", np.log, lambda g, y, x: (g / x,), "The natural logarithm.")
+sqrt = _elementwise("sqrt", np.sqrt, lambda g, y, x: (g / (2 * y),), "The square root.")
+absolute = _elementwise("absolute", np.abs, lambda g, y, x: (g * np.sign(value(x)),), "|x|; gradient 0 at 0.")
+tanh = _elementwise("tanh", np.tanh, lambda g, y, x: (g * (1 - y * y),), "tanh(x); its derivative is 1 - tanh(x)**2.")
+relu = _elementwise("relu", lambda x: np.maximum(x, 0), lambda g, y, x: (g * (value(x) > 0),), "max(x, 0); 0 at 0.")
+identity = _elementwise("identity", lambda x: x[...], lambda g, y, x: (g,), "x itself, as a node of its own.")
 
 
 @primitive(lambda g, y, x: (g * (y * (1 - y)),))
@@ -132,13 +124,15 @@ def clip_gradient(x: Any, *, limit: float) -> Any:
     return x[...]
 
 
-@primitive(lambda g, y, x, mask: (g * mask,), "a mask of the input's shape")
+@primitive(lambda g, y, x, mask: (g * mask.astype(g.dtype),), "a mask of the input's shape")
 def dropout(x: Any, *, mask: Array) -> Any:
     """x * mask, which holds 0 for what is dropped and 1 / (1 - p) for what stays.
 
     Source: Srivastava et al. 2014, in the inverted form that changes nothing at evaluation.
     """
-    return x * mask
+    if mask.shape != x.shape:
+        raise Unfit(f"the mask has shape {mask.shape}")
+    return x * mask.astype(x.dtype)
 
 
 # Products
@@ -202,8 +196,7 @@ linear.factors = lambda g, x, weight, bias: {1: (_rows(g), _rows(x))}
 def _kept(shape: Shape, axis: Axis) -> Shape:
     """The shape that a reduction has with keepdims=True."""
     axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
-    gone = {k % len(shape) for k in axes}
-    return tuple(1 if k in gone else size for k, size in enumerate(shape))
+    return tuple(1 if k in axes or k - len(shape) in axes else size for k, size in enumerate(shape))
 
 
 def _repeated(g: Any, shape: Shape, axis: Axis) -> Any:
@@ -228,12 +221,11 @@ def sum(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
     return np.sum(x, axis=axis, keepdims=keepdims)
 
 
-@primitive(
-    lambda g, y, x, axis=None, keepdims=False: (
-        _repeated(g * (math.prod(g.shape) / math.prod(x.shape)), x.shape, axis),
-    ),
-    _AXES,
-)
+def _mean_rule(g: Any, y: Any, x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
+    return (_repeated(g * (math.prod(g.shape) / math.prod(x.shape)), x.shape, axis),)
+
+
+@primitive(_mean_rule, _AXES)
 def mean(x: Any, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """The mean over some or all axes; of no elements it is an error."""
     if x.size == 0:
@@ -306,10 +298,7 @@ def _stack_rule(g: Any, y: Any, *xs: Any, axis: int = 0) -> Any:
     return unstack(g, axis=axis)
 
 
-@primitive(
-    _getitem_rule,
-    "integers, slices, None, ..., integer and boolean arrays, within the sizes of the axes",
-)
+@primitive(_getitem_rule, "integers, slices, None, ..., integer and boolean arrays, within the sizes of the axes")
 def getitem(x: Any, *, index: Any) -> Any:
     """x[index], as NumPy means it."""
     return x[index]
@@ -343,10 +332,11 @@ def stack(*xs: Any, axis: int = 0) -> Any:
     return np.stack(xs, axis=axis)
 
 
-@primitive(
-    lambda g, y, x, sizes, axis=0: (concatenate(*_filled(g, y), axis=axis),),
-    "sizes along the axis that add up to its length",
-)
+def _split_rule(g: Any, y: Any, x: Any, sizes: Sequence[int], axis: int = 0) -> Any:
+    return (concatenate(*_filled(g, y), axis=axis),)
+
+
+@primitive(_split_rule, "sizes along the axis that add up to its length")
 def split(x: Any, *, sizes: Sequence[int], axis: int = 0) -> Any:
     """x cut along an axis into pieces of the given sizes: several outputs of one op."""
     ends = np.cumsum(sizes)
@@ -363,17 +353,15 @@ def unstack(x: Any, *, axis: int = 0) -> Any:
     return tuple(np.moveaxis(x, axis, 0))
 
 
-@primitive(
-    lambda g, y, weight, index: (put(g, index=index, shape=weight.shape),),
-    "a weight (V, D) and whole numbers from 0 to V - 1",
-)
+def _embedding_rule(g: Any, y: Any, weight: Any, index: Array) -> Any:
+    return (put(g, index=index, shape=weight.shape),)
+
+
+@primitive(_embedding_rule, "a weight (V, D) and whole numbers from 0 to V - 1")
 def embedding(weight: Any, *, index: Array) -> Any:
     """Row `index` of the weight for every index: shape index.shape + (D,)."""
     if index.dtype.kind not in "iu":
-        raise ShapeError(
-            f"embedding: the indices are {index.dtype}, and rows are counted in whole numbers.\n"
-            "  Give an array of integers, for example ids.astype(np.int64)."
-        )
+        raise Unfit(f"the indices are {index.dtype}, not whole numbers; index.astype(np.int64) makes them so")
     if index.size and not 0 <= index.min() <= index.max() < weight.shape[0]:
         raise Unfit(f"the indices run from {index.min()} to {index.max()}")
     return weight[index]
@@ -382,22 +370,19 @@ def embedding(weight: Any, *, index: Array) -> Any:
 # Probabilities
 
 
-@primitive(
-    lambda g, y, x, axis=-1: (y * (g - (g * y).sum(axis=axis, keepdims=True)),), "an axis of the input"
-)
+@primitive(lambda g, y, x, axis=-1: (y * (g - (g * y).sum(axis=axis, keepdims=True)),), "an axis of the input")
 def softmax(x: Any, *, axis: int = -1) -> Any:
     """e**x / sum(e**x) along an axis, shifted by the maximum so that nothing overflows."""
     y = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
     return y / np.sum(y, axis=axis, keepdims=True)
 
 
-@primitive(
-    lambda g, y, x, axis=-1: (g - exp(y) * g.sum(axis=axis, keepdims=True),), "an axis of the input"
-)
+@primitive(lambda g, y, x, axis=-1: (g - exp(y) * g.sum(axis=axis, keepdims=True),), "an axis of the input")
 def log_softmax(x: Any, *, axis: int = -1) -> Any:
     """log(softmax(x)) along an axis, exact where the softmax itself would round to 0."""
     shifted = x - np.max(x, axis=axis, keepdims=True, initial=-np.inf)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+    # the largest element adds e**0, so the sum is at least 1, except along an empty axis
+    return shifted - np.log(np.maximum(np.sum(np.exp(shifted), axis=axis, keepdims=True), 1))
 
 
 __all__ = [*OPS]

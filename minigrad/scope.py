@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import NamedTuple
 
 __all__ = ["Role", "Run", "Scope", "current", "is_recording", "named_scope", "no_grad", "time_step"]
@@ -97,10 +97,11 @@ class named_scope:
         symbol: The letter for it in pictures, such as "f"; the name itself if None.
     """
 
-    __slots__ = ("name", "symbol", "token")
+    __slots__ = ("name", "symbol", "tokens")
 
     def __init__(self, name: str, symbol: str | None = None) -> None:
         self.name, self.symbol = name, symbol
+        self.tokens: list[Token[_Context]] = []
 
     def _inner(self, outer: Scope) -> Scope:
         path, time, run, part, symbol = outer
@@ -110,10 +111,10 @@ class named_scope:
 
     def __enter__(self) -> None:
         recording, outer = current.get()
-        self.token = current.set(_Context(recording, self._inner(outer)))
+        self.tokens.append(current.set(_Context(recording, self._inner(outer))))
 
     def __exit__(self, *_: object) -> None:
-        current.reset(self.token)
+        current.reset(self.tokens.pop())
 
 
 class time_step(named_scope):

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "minigrad"
 
 # A module imports only from groups to the left of its own (a package may import itself).
-LAYERS = [{"errors"}, {"scope"}, {"engine"}, {"ops"}, {"tensor"}, {"gradcheck", "nn"}, {"optim", "clip"}]
+LAYERS = [{"errors"}, {"scope"}, {"engine"}, {"ops"}, {"tensor"}, {"gradcheck", "nn", "clip"}, {"optim"}]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 CORE = {*RANK, "bptt"}
 
@@ -254,6 +254,10 @@ def test_every_module_says_what_it_is():
     assert [module_name(path) for path, tree in SOURCES.items() if tree.body and not ast.get_docstring(tree)] == []
 
 
-def test_engine_ops_and_tensor_are_read_in_one_sitting():
-    lines = {name: len((PACKAGE / f"{name}.py").read_text("utf8").splitlines()) for name in ("engine", "ops", "tensor")}
+def test_the_engine_is_read_in_one_sitting():
+    """Code, docstrings and comments; blank lines are not read."""
+    lines = {
+        name: sum(bool(line.strip()) for line in (PACKAGE / f"{name}.py").read_text("utf8").splitlines())
+        for name in ("scope", "engine", "ops", "tensor")
+    }
     assert sum(lines.values()) <= 1000, lines

@@ -225,7 +225,7 @@ def _lane(
         kind: Kind = kind_of(part, s.dtype)
         if kind != "value" and lost is None and before > 0:
             limits = np.finfo(s.dtype)
-            lost, underflowed = t, kind == "underflow" or before < limits.tiny / limits.eps
+            lost, underflowed = t, kind == "underflow" or before < float(limits.tiny / limits.eps)
         if part == 0 or before == 0:
             arriving[path[: len(path) - lag]] = share = 0.0
             break

@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cell", choices=(*CELLS, "all"), default="all", help="default: all, side by side")
     add("--steps", metavar="T", type=_whole(2), help=f"time steps, from 2; default: {_STEPS}, or what the text has")
     add("--hidden", metavar="H", type=_whole(1, 4096), default=32, help="size of the state, 1 to 4096; default: 32")
-    add("--train", metavar="N", type=_whole(0), default=200, help="updates before, from 0; default: 200")
+    add("--train", metavar="N", type=_whole(0), default=120, help="updates before, from 0; default: 120")
     add("--clip", metavar="C", type=_positive, default=1.0, help="clip the gradient at this norm; default: 1")
     add("--loss", choices=("last", "all"), default="last", help="where the gradient starts, see below; default: last")
     add("--level", choices=draw.LEVELS, default="gate", help="how much of a step the picture shows; default: gate")
@@ -314,8 +314,9 @@ def _plan(args: argparse.Namespace, cells: Sequence[str], text: Text) -> Iterato
     several = f"{len(text.characters)} different ones" if len(text.characters) > 1 else "all the same"
     yield f"{names}, H={args.hidden}, on {text.name!r}: {len(text):,} characters, {several}; seed {args.seed}"
     window = min(args.steps, _WINDOW)
+    updates = f"{args.train} update{'s' * (args.train > 1)}{' each' * (len(cells) > 1)}"
     yield (
-        f"Training  {args.train} updates each: Adam, {_BATCH} windows of {window} characters, clipped at {args.clip:g}"
+        f"Training  {updates}: Adam, {_BATCH} windows of {window} characters, clipped at norm {args.clip:g}"
         if args.train
         else "Training  none: the weights are random"
     )
@@ -334,7 +335,7 @@ def _training_line(cell: str, training: _Training | None, updates: int) -> str:
         return f"{cell.upper():9} not trained"
     return (
         f"{cell.upper():9} loss {training.first_loss:.2f} → {training.last_loss:.2f} nats a character"
-        f" (guessing evenly: log V = {training.even_guess:.2f}), clipped {training.clipped} of {updates} times"
+        f" (guessing evenly: log V = {training.even_guess:.2f}), clipped at {training.clipped} of {updates} updates"
     )
 
 

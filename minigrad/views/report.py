@@ -371,7 +371,7 @@ def _decades(lanes: Iterable[Sequence[Reading]]) -> tuple[int, int]:
     if not sizes:
         return 0, 0
     low, high = math.floor(math.log10(min(sizes))), math.ceil(math.log10(max(sizes)))
-    return low, max(high, low + 1)
+    return min(low, high - 1), high
 
 
 def _ends(readings: Sequence[Reading]) -> tuple[Reading, Reading]:
