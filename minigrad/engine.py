@@ -322,9 +322,10 @@ def _parts(node: Node, op: Op[Any], g: Any, create_graph: bool) -> list[Any]:
     parts: list[Any] = []
     for parent, given, part in zip(node.parents, node.inputs, rules, strict=True):
         if type(given) is np.ndarray and given.flags.writeable:
+            whose = "an input" if parent is None else parent.describe()
             raise StaleGraphError(
-                f"backward through {node.describe()}: the value of {parent.describe() if parent is not None else 'an input'}"
-                " was unlocked after it was recorded, so this gradient may no longer belong to it.\n"
+                f"backward through {node.describe()}: the value of {whose} was unlocked after it was recorded,"
+                " so this gradient may no longer belong to it.\n"
                 "  Recorded arrays stay read-only; give a parameter a new value with parameter.data = new."
             )
         if parent is None or not parent.requires_grad:

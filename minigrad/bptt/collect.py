@@ -136,7 +136,8 @@ class _Collector:
             if key is not None and self.keeps_ops:
                 self.flows.setdefault((key, origin), []).append(norm_of(part))
             if node.role is not None and node.role.kind == "state":
-                where = "outside" if origin.run != node.role.run else "same" if origin.time == node.role.time else "next"
+                same = "same" if origin.time == node.role.time else "next"
+                where = same if origin.run == node.role.run else "outside"
                 arrived = self.arrivals.setdefault(number, {})
                 arrived[where] = arrived[where] + part if where in arrived else part
         if self.keeps_ops:
@@ -161,7 +162,7 @@ class _Collector:
     def record(self, *, complete: bool) -> Record:
         runs = {key.run.number: key.run for key in self.outlets if key.run is not None}
         names = _unique([runs[number] for number in sorted(runs)])
-        sequences = {names[run.number]: self._sequence(run, names[run.number], complete) for _, run in sorted(runs.items())}
+        sequences = {name: self._sequence(runs[number], name, complete) for number, name in names.items()}
         return Record(
             loss=float(self.loss.value.sum()),
             complete=complete,
@@ -223,7 +224,7 @@ class _Collector:
                 ]) for f in fields
             },
             arrivals={
-                f: {where: norms_of(over_time("state", f, nothing, arrived(where))) for where in ("outside", "same", "next")}
+                f: {w: norms_of(over_time("state", f, nothing, arrived(w))) for w in ("outside", "same", "next")}
                 for f in fields
             },
             gate_norms={
@@ -236,7 +237,8 @@ class _Collector:
 
     def _losses(self, sequences: dict[str, SequenceRecord]) -> Array | None:
         """What each step adds to the loss: its elements, each times what the loss makes of it."""
-        elements = [n for n in self.order if n.role is not None and n.role.kind == "loss" and n.created in self.gradients]
+        losses_ = (n for n in self.order if n.role is not None and n.role.kind == "loss")
+        elements = [n for n in losses_ if n.created in self.gradients]
         if not elements or not sequences:
             return None
         sequence = list(sequences.values())[-1]

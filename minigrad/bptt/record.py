@@ -367,7 +367,9 @@ class Record(_Comparable):
         except RecordError:
             raise
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise RecordError(f"{path} is no record that can be read ({error}).\n  Give a file that record.save wrote.") from None
+            raise RecordError(
+                f"{path} is no record that can be read ({error}).\n  Give a file that record.save wrote."
+            ) from None
         assert isinstance(record, Record)
         return record
 

@@ -34,7 +34,7 @@ class Linear(Module):
         rng: np.random.Generator | None = None, dtype: Any = np.float32,
     ) -> None:  # fmt: skip
         if in_features < 1 or out_features < 1:
-            raise MinigradError(f"Linear: in_features={in_features}, out_features={out_features}.\n  Both count from 1.")
+            raise MinigradError(f"Linear: {in_features} to {out_features} features.\n  Both count from 1.")
         rng = generator(rng)
         bound = 1 / np.sqrt(in_features)
         self.weight = Parameter(rng.uniform(-bound, bound, (out_features, in_features)).astype(dtype))

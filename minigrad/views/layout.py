@@ -96,7 +96,8 @@ def arrange(
     last = max(columns.values(), default=0)
     widths = [max((i.width for i in items if columns[i.key] == c), default=0.0) for c in range(last + 1)]
     gutters = [
-        max(column_gap * (0.5 if c in (-1, last) else 1), ARROW + PORT * (router.tracks(c) + 1)) for c in range(-1, last + 1)
+        max(column_gap / (2 if c in (-1, last) else 1), ARROW + PORT * (router.tracks(c) + 1))
+        for c in range(-1, last + 1)
     ]
     lefts = [gutters[0]]
     for c in range(last):

@@ -345,11 +345,11 @@ def _steps(
             if name in bars:
                 cells.append(_bar(lanes[name][row.first : row.last + 1], low, high, size))
         table.add_row(*cells)
-    return [table, *_notes(found, lanes, rows, bars, axis)]
+    return [table, *_notes(found, numbers, rows, bars, axis)]
 
 
 def _notes(
-    found: Diagnosis, lanes: Mapping[str, Sequence[Reading]], rows: Sequence[_Row], bars: Sequence[str], axis: str
+    found: Diagnosis, columns: Iterable[str], rows: Sequence[_Row], bars: Sequence[str], axis: str
 ) -> Iterable[Text]:
     notes = []
     if bars:
@@ -357,7 +357,7 @@ def _notes(
     if any(row.first != row.last for row in rows) and bars:
         notes.append("A range shows its least…largest norm: █ up to the least, ░ up to the largest.")
     extra = f"from step {found.latest + 1}"
-    if extra in lanes:
+    if extra in columns:
         notes.append(
             f"{extra.capitalize()}: how much of dL/d{found.state}_{found.latest + 1} is left here; an estimate,"
             " one hop after the other. The rest entered on the way."
@@ -569,4 +569,10 @@ def _comparison(records: Mapping[str, Record], found: Mapping[str, Diagnosis], w
         table.add_column(title, justify="right", no_wrap=True, width=n)
     for k, name in enumerate(records):
         table.add_row(Text(names[name]), _badge(found[name]), *(Text(cells[title][k]) for title in wide))
-    return table
+    meanings = {
+        "first": "first, last: ‖dL/dh‖ there, or ‖dL/dc‖ if more arrives along c",
+        "arrives": "arrives: the share of the latest gradient that is left at the first step",
+        "dec/step": "dec/step: decades gained a step back",
+        "1/10": "1/10: steps back until less is left",
+    }
+    return Group(table, Text("; ".join(x for title, x in meanings.items() if title in wide) + ".", "dim"))

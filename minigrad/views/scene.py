@@ -16,7 +16,7 @@ from ..clip import norm_of
 from ..errors import RecordError
 from .palette import number
 
-__all__ = ["Card", "Pill", "Step", "build", "short_name", "subscript"]
+__all__ = ["Card", "Pill", "Step", "build", "short_name", "subscript", "visible"]
 
 _DIGITS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _OPS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "/", "negative": "−", "sigmoid": "σ", "power": "^",
@@ -50,6 +50,14 @@ class Step:
     cards: dict[str, Card] = field(default_factory=dict)
     flows: dict[tuple[str, str], Reading] = field(default_factory=dict)
     carried: dict[tuple[str, str], Reading] = field(default_factory=dict)
+
+
+def visible(labels: Sequence[str] | None) -> list[str] | None:
+    """Labels as they can stand in a box: unprintable characters by their code point, at most 8 letters."""
+    if labels is None:
+        return None
+    clean = ["".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in str(label)) for label in labels]
+    return [s if len(s) <= 8 else s[:7] + "…" for s in clean]
 
 
 def subscript(symbol: str, t: int) -> str:
@@ -252,7 +260,7 @@ class _Scene:
             elif not role:
                 gate = box.kind == "gate" and node.outlet
                 title = f"{subscript(box.symbol, t + 1)} = {symbol}" if gate and len(box.symbol) <= 2 else symbol
-                about = f"{' / '.join(node.scope)}: {node.op} {node.shape}, mean {number(node.mean)}, {node.source or ''}"
+                about = f"{' / '.join(node.scope)}: {node.op} {node.shape}, mean {number(node.mean)}, {node.source}"
                 steps[t].cards[key] = Card(
                     "gate", title, number(node.mean), node.reading, about, self._uses(graph, node)
                 )

@@ -1,0 +1,143 @@
+"""The clipping picture: each time step's term of the gradient, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..bptt.record import Reading, Record, SequenceRecord
+from ..clip import Clipping
+from ..errors import DrawError
+from .canvas import FOLD, GAP, HEADER, MARGIN, Canvas, identifier
+from .fold import bands
+from .layout import Layout
+from .palette import number, shown
+from .picture import Picture
+from .scene import Card, short_name, visible
+
+__all__ = ["clipping"]
+
+
+def clipping(
+    record: Record,
+    clipping: Clipping,
+    *,
+    everything: bool = False,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+    sequence: str | None = None,
+) -> Picture:
+    """Draw what every time step adds to the recurrent weight's gradient, before and after clipping.
+
+    The same layout and the same colours twice. By norm every contribution is multiplied by one
+    coefficient, so the ratio of the first to the last stays. By value the sum over all steps is
+    limited element by element: single contributions have no value after it, so the second row shows
+    the parameters' gradients, each with the angle by which it turned.
+
+    Args:
+        record: From `bptt.backward`.
+        clipping: What `clip_grad_norm` or `clip_grad_value` returned.
+        everything, labels, title, sequence: As `unrolled`.
+    Raises:
+        DrawError, RecordError: As `unrolled`; also where no parameter is used inside the steps.
+    """
+    chosen = record.sequence(sequence)
+    labels = visible(labels)
+    shared = [(p.by_step(chosen.name), p) for p in record.parameters.values()]
+    shared = [(terms, p) for terms, p in shared if terms and len(p.shape) > 1]
+    if not shared:
+        raise DrawError(
+            "Clipping is drawn on the terms of a shared weight, and no parameter is used inside the time steps.\n"
+            "  Draw a record of a cell that has weights."
+        )
+    # The recurrent weight: the one whose first use multiplies a state (PyTorch calls it weight_hh).
+    terms, weight = next(((t, p) for t, p in shared if "hh" in p.name), shared[-1])
+    canvas = Canvas("clipping")
+    before, after = clipping.norm_before, clipping.norm_after
+    how = "by norm" if clipping.kind == "norm" else "by value"
+    did = f"‖g‖ = {number(before)} stays: nothing exceeded the threshold"
+    if clipping.fired:
+        did = f"‖g‖ {number(before)} → {number(after)}   coefficient {number(clipping.coefficient)}"
+        did += f"   angle {number(clipping.angle)}°"
+    canvas.caption(
+        title or f"{chosen.cell}: clipping {how}, threshold C = {number(clipping.threshold)}: {did}",
+        _clipping_story(clipping, terms),
+    )
+    weight_name = short_name(weight.name)
+    readings = [Reading(terms.get(t, 0.0), "value") for t in range(chosen.steps)]
+    readings = [chosen.norm_reading(r.norm) for r in readings]
+    canvas.row_title(f"before: what each step adds to ∂L/∂{weight_name}")
+    _terms(canvas, chosen, weight_name, readings, clipping.before.get(weight.name), labels, everything, "before")
+    if clipping.kind == "norm":
+        canvas.row_title(f"after: every term × {number(clipping.coefficient)}")
+        readings = [chosen.norm_reading(r.norm * clipping.coefficient) for r in readings]
+        _terms(canvas, chosen, weight_name, readings, clipping.after.get(weight.name), labels, everything, "after")
+    else:
+        canvas.row_title("before: the sum over all steps, ∂L/∂parameter")
+        _totals(canvas, chosen, clipping.before, None, "sum_before")
+        canvas.row_title(f"after: each element limited to ±{number(clipping.threshold)}")
+        _totals(canvas, chosen, clipping.after, clipping.angles, "sum_after")
+    canvas.legend("g = norm of a term\nof ∂L/∂W")
+    return canvas.picture()
+
+
+def _clipping_story(clipping: Clipping, terms: dict[int, float]) -> str:
+    if clipping.kind == "value":
+        return "Only the parameters' gradients change, and their direction with them; inside the sequence nothing does."
+    used = [t for t in sorted(terms) if terms[t] > 0]
+    if len(used) < 2:
+        return "One coefficient for all: clipping tames an explosion; it does not cure vanishing."
+    ratio = number(terms[used[0]] / terms[used[-1]])
+    return (
+        f"Term at t={used[0] + 1} : term at t={used[-1] + 1} = {ratio} before and after:"
+        " clipping tames an explosion; it does not cure vanishing."
+    )
+
+
+def _terms(
+    canvas: Canvas, sequence: SequenceRecord, name: str, readings: list[Reading], total: float | None,
+    labels: list[str] | None, everything: bool, row: str,
+) -> None:  # fmt: skip
+    """One box a step, the middle folded, and the sum of all at the end."""
+    width, height, frame, end = 66.0, 34.0, 72.0, 86.0
+    layout = Layout(frame, height + HEADER + 8, {"W": (frame / 2, height / 2 + 4)}, {"W": height / 2 + 4})
+    room = (canvas.room[0] - end - 20, layout.height * 1.5)
+    (columns,) = bands([[r] for r in readings], frame + 4, layout.height, 0.0, everything, room)
+    base, x = canvas.band(layout.height + 2), MARGIN
+    for column in columns[1:]:
+        if isinstance(column, range):
+            canvas.fold(f"{row}_fold_{column.start + 1}", column, {"W": readings[column.start : column.stop]},
+                        x, base, layout, FOLD)  # fmt: skip
+            x += FOLD + 4
+            continue
+        letter = f" “{labels[column]}”" if labels else ""
+        about = f"t={column + 1}{letter}: this step's term of ∂L/∂{name} has norm {shown(readings[column])}"
+        card = Card("gate", name, "", readings[column], about)
+        with canvas.frame(column, x, base, frame, layout.height, row):
+            center = (x + frame / 2, base + layout.lanes["W"])
+            canvas.card(f"{row}_{column + 1}", card, center, width, height, (), column)
+        x += frame + 4
+    if total is not None:
+        y = base + layout.lanes["W"]
+        canvas.text(f"{row}_equals", "Σ =", (x + 8, y), 12)
+        about = f"the sum of all terms: ‖∂L/∂{name}‖ = {total:.3g}"
+        card = Card("gate", f"∂L/∂{name}", "", sequence.norm_reading(total), about)
+        canvas.card(f"{row}_sum", card, (x + 18 + end / 2, y), end, height, ())
+        x += 18 + end
+    canvas.reach(x)
+    canvas.band(6)
+
+
+def _totals(
+    canvas: Canvas, sequence: SequenceRecord, norms: dict[str, float], angles: dict[str, float] | None, row: str
+) -> None:
+    width, height = 110.0, 46.0
+    base, x = canvas.band(height + 2), MARGIN
+    for name, norm in norms.items():
+        if x + width > canvas.room[0]:
+            base, x = canvas.band(height + GAP), MARGIN
+        turned = "" if angles is None else f"turned by {number(angles[name])}°"
+        card = Card("gate", short_name(name), turned, sequence.norm_reading(norm), f"{name}: ‖∂L/∂{name}‖ = {norm:.3g}")
+        canvas.card(f"{row}_{identifier(name)}", card, (x + width / 2, base + height / 2), width, height, ())
+        x += width + 8
+    canvas.reach(x)
+    canvas.band(6)
