@@ -17,6 +17,12 @@ import numpy as np
 from .engine import Array, Op, value
 from .errors import Unfit
 
+__all__ = ["absolute", "add", "broadcast_to", "clip", "clip_gradient", "concatenate", "divide", "dropout",
+           "embedding", "exp", "getitem", "identity", "linear", "log", "log_softmax", "matmul", "max", "maximum",
+           "mean", "multiply", "negative", "norm", "power", "put", "relu", "reshape", "sigmoid", "softmax",
+           "softplus", "split", "sqrt", "stack", "subtract", "sum", "swapaxes", "tanh", "transpose", "unstack",
+           "where"]  # fmt: skip
+
 P = ParamSpec("P")
 Axis = int | tuple[int, ...] | None
 Shape = tuple[int, ...]
@@ -384,5 +390,3 @@ def log_softmax(x: Any, *, axis: int = -1) -> Any:
     # the largest element adds e**0, so the sum is at least 1, except along an empty axis
     return shifted - np.log(np.maximum(np.sum(np.exp(shifted), axis=axis, keepdims=True), 1))
 
-
-__all__ = [*OPS]

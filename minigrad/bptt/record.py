@@ -51,7 +51,8 @@ def norms_of(array: Array) -> Array:
     x = np.abs(array.astype(np.float64))
     scale = x.max(axis=-1, keepdims=True, initial=0)
     safe = np.where((scale > 0) & np.isfinite(scale), scale, 1)
-    norms: Array = (safe * np.sqrt(((x / safe) ** 2).sum(axis=-1, keepdims=True)))[..., 0]
+    with np.errstate(over="ignore"):  # beside an infinity, whose norm is infinite anyway
+        norms: Array = (safe * np.sqrt(((x / safe) ** 2).sum(axis=-1, keepdims=True)))[..., 0]
     return norms
 
 

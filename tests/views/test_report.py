@@ -450,7 +450,7 @@ def test_cells_stand_side_by_side(width):
 
 
 def test_the_comparison_has_the_closed_forms_numbers():
-    header, row = printed(report.compare({"w=0.5": linear(0.5, 21)}), 200).splitlines()
+    header, row, *_ = printed(report.compare({"w=0.5": linear(0.5, 21)}), 200).splitlines()
     cells = dict(zip(header.split(), row.replace("▼ ", "").split(), strict=True))
     assert (cells["first"], cells["last"], cells["ratio"], cells["arrives"]) == ("1e-6", "1", "1e-6", "1e-6")
     assert (cells["dec/step"], cells["1/10"], cells["1/1000"]) == ("-0.3", "4", "10")
