@@ -219,8 +219,6 @@ def _check_folder(out: str, names: Sequence[str]) -> None:
             if (folder / name).is_dir():
                 raise MinigradError(f"--out {out!r}: {name!r} in it is a folder, not a picture.{remedy}")
     except (OSError, ValueError) as error:
-        if isinstance(error, MinigradError):
-            raise
         reason = error.strerror if isinstance(error, OSError) else error
         raise MinigradError(f"--out {out!r}: it cannot be written ({reason}).{remedy}") from None
 
@@ -273,7 +271,7 @@ def _look(cell: str, args: argparse.Namespace, text: Text) -> _Look:
     """Train one model and record one backward pass, clipping and update on the start of the text."""
     rng = np.random.default_rng(args.seed)
     model = CharacterModel(cell, len(text.characters), args.hidden, rng=rng)
-    optimizer = Adam(model.parameters(), lr=_RATE)
+    optimizer = Adam(model.parameters(), lr=_RATE * min(1, 128 / args.hidden))  # at 512 the full rate saturates tanh
     window = min(args.steps, _WINDOW)
     losses, clipped = [], 0
     with _progress(cell, args.train) as advance:

@@ -133,9 +133,11 @@ class Canvas:
             )  # fmt: skip
             y += PILL
 
-    def tile(self, name: str, reading: Reading, center: Point, width: float, height: float, about: str) -> None:
+    def tile(
+        self, name: str, reading: Reading, center: Point, width: float, height: float, about: str, words: str = ""
+    ) -> None:
         style = _style(look(reading), "tile")
-        self._node(name, center, width, height, label="", tooltip=_quoted(about), **{"class": "tile"}, **style)
+        self._node(name, center, width, height, label=words, tooltip=_quoted(about), **{"class": "tile"}, **style)
 
     def stub(self, x: float, y: float, text: str, name: str) -> str:
         """Where a lane goes on in another row."""

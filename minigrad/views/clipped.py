@@ -99,7 +99,8 @@ def _terms(
 ) -> None:  # fmt: skip
     """One box a step, the middle folded, and the sum of all at the end."""
     width, height, frame, end = 66.0, 34.0, 72.0, 86.0
-    layout = Layout(frame, height + HEADER + 8, {"W": (frame / 2, height / 2 + 4)}, {"W": height / 2 + 4})
+    middle = height / 2 + 6
+    layout = Layout(frame, height + HEADER + 10, {"W": (frame / 2, middle)}, {"W": middle})
     room = (canvas.room[0] - end - 20, layout.height * 1.5)
     (columns,) = bands([[r] for r in readings], frame + 4, layout.height, 0.0, everything, room)
     base, x = canvas.band(layout.height + 2), MARGIN

@@ -7,20 +7,21 @@ coordinate is fixed here (see `layout`), so the same record always gives the sam
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from ..bptt.record import Reading, Record, SequenceRecord
 from ..errors import DrawError
-from .canvas import FOLD, GAP, HEADER, MARGIN, PILL, WIDTH, Canvas, identifier
+from .canvas import FOLD, GAP, HEADER, MARGIN, PILL, Canvas, identifier
 from .clipped import clipping as clipping
 from .fold import Band, bands
 from .layout import Item, Layout, arrange
 from .palette import number, shown
 from .picture import Picture
 from .scene import Card, Step, build, subscript, visible
+from .strip import Row, strip, strip_rows
 
-__all__ = ["LEVELS", "clipping", "unrolled"]
+__all__ = ["LEVELS", "clipping", "compare", "unrolled"]
 
 LEVELS = ("strip", "cell", "gate", "op")
 _SIZES = {"cell": (92.0, 46.0), "gate": (56.0, 42.0), "op": (56.0, 42.0)}  # of a box
@@ -62,7 +63,7 @@ def unrolled(
     canvas = Canvas("unrolled")
     canvas.caption(title or _title(record, chosen), _story(chosen))
     if level == "strip":
-        _strip(canvas, chosen, labels, everything)
+        strip(canvas, [strip_rows(chosen)], labels, everything)
         canvas.legend("one tile a step:\n‖∂L/∂name‖")
     else:
         steps, first = build(record, chosen, level, labels, targets)
@@ -71,6 +72,40 @@ def unrolled(
 
 
 # Words
+
+
+def compare(
+    records: Mapping[str, Record],
+    *,
+    everything: bool = False,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+) -> Picture:
+    """Draw the states of several cells over the same sequence, one row each, on one scale.
+
+    Args:
+        records: By the cell's name; each from `bptt.backward`.
+        everything, labels, title: As `unrolled`.
+    Raises:
+        DrawError: There is no record, or the sequences differ in length.
+        RecordError: A record has no sequence.
+    """
+    sequences = {name: record.sequence() for name, record in records.items()}
+    lengths = {name: s.steps for name, s in sequences.items()}
+    if len(set(lengths.values())) != 1:
+        found = ", ".join(f"{name} T={t}" for name, t in lengths.items()) or "no record"
+        raise DrawError(f"Cells are compared over one sequence; found {found}.\n  Give records of equal length.")
+    canvas = Canvas("compare")
+    canvas.caption(
+        title or f"{', '.join(records)}: how much of the loss's gradient reaches each step",
+        "   ".join(f"{name}: {_reach(s)}" for name, s in sequences.items()),
+    )
+    groups: list[list[Row]] = []
+    for name, s in sequences.items():
+        groups.append([Row(f"{name}  {_letter(state)}", _letter(state), s.readings(state)) for state in s.states])
+    strip(canvas, groups, visible(labels), everything)
+    canvas.legend("one tile a step:\n‖∂L/∂name‖")
+    return canvas.picture()
 
 
 def _title(record: Record, sequence: SequenceRecord) -> str:
@@ -87,15 +122,28 @@ def _story(sequence: SequenceRecord) -> str:
         return "no gradient has been computed yet: call bptt.backward(loss)"
     parts = []
     for name in sequence.states:
-        readings = sequence.readings(name)
-        t = sequence.steps
-        first, last = readings[0], readings[-1]
-        symbol = {"c": "C"}.get(name, name)
-        text = f"‖∂L/∂{subscript(symbol, 1)}‖ = {shown(first)}   ‖∂L/∂{subscript(symbol, t)}‖ = {shown(last)}"
-        if first.kind == last.kind == "value" and t > 1:
-            text += f"   ratio {number(first.norm / last.norm)}"
-        parts.append(text)
+        symbol, t, readings = _letter(name), sequence.steps, sequence.readings(name)
+        first, last = (f"‖∂L/∂{subscript(symbol, k)}‖ = {shown(readings[k - 1])}" for k in (1, t))
+        parts.append(f"{first}   {last}   ratio {_ratio(readings)}")
     return "      ".join(reversed(parts))
+
+
+def _letter(state: str) -> str:
+    return {"c": "C"}.get(state, state)
+
+
+def _ratio(readings: list[Reading]) -> str:
+    first, last = readings[0], readings[-1]
+    return number(first.norm / last.norm) if last.kind == "value" and math.isfinite(first.norm) else "—"
+
+
+def _reach(sequence: SequenceRecord) -> str:
+    """First to last along each lane."""
+    parts = []
+    for name in sequence.states:
+        first, last = (f"‖∂L/∂{subscript(_letter(name), k)}‖" for k in (1, sequence.steps))
+        parts.append(f"{first} / {last} = {_ratio(sequence.readings(name))}")
+    return ", ".join(parts)
 
 
 # The steps of the cell, gate and op levels
@@ -274,54 +322,3 @@ class _Painter:
             y = base + layout.lanes[state]
             canvas.wire(tail, name, [(edge, y), (x, y)], self._next(hidden.start, state))
         return dict.fromkeys(layout.lanes, (x + FOLD, name)), x + FOLD + GAP
-
-
-# The strip level
-
-
-def _strip(canvas: Canvas, sequence: SequenceRecord, labels: list[str] | None, everything: bool) -> None:
-    """One row a state and gate, one tile a step; where a page is too narrow, a tile stands for several steps."""
-    rows: list[tuple[str, list[Reading]]] = [
-        ({"c": "C"}.get(s, s), sequence.readings(s)) for s in sequence.states
-    ]
-    for symbol, norms in sequence.gate_norms.items():
-        rows.append((symbol, [sequence.reading(norms, t) for t in range(sequence.steps)]))
-    if sequence.input_norms is not None:
-        rows.append(("x", [sequence.reading(sequence.input_norms, t) for t in range(sequence.steps)]))
-    left = MARGIN + 16 + 5.5 * max(len(symbol) for symbol, _ in rows)
-    room = WIDTH - left - 2 * MARGIN
-    wide = max(8.6 if everything else 2.0, min(26.0, room / sequence.steps))
-    chunk = 1 if everything else math.ceil(sequence.steps * wide / room)
-    if chunk > 1:
-        wide = room / math.ceil(sequence.steps / chunk)
-        canvas.note(f"each tile: the largest of {chunk} steps", left)
-    starts = range(0, sequence.steps, chunk)
-    base = canvas.band(16)
-    every = next(e for e in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if e * wide / chunk >= 26)
-    for k, t in enumerate(starts):
-        last = t + chunk >= sequence.steps
-        if t == 0 or last or ((t + 1) % every < chunk and t + chunk <= sequence.steps - every // 2):
-            canvas.text(f"axis_{t + 1}", str(t + 1), (left + wide * (k + 0.5), base + 6), 10)
-    for symbol, readings in rows:
-        base = canvas.band(22)
-        canvas.text(f"row_{identifier(symbol)}", symbol, (left - 10 - 2.5 * len(symbol), base + 11), 12)
-        for k, t in enumerate(starts):
-            some = readings[t : t + chunk]
-            worst = max(some, key=lambda r: (r.kind == "not finite", r.norm))
-            where = f"t={t + 1}" if chunk == 1 else f"t={t + 1}…{t + len(some)}"
-            letter = f" “{labels[t]}”" if labels and chunk == 1 else ""
-            canvas.tile(
-                f"{identifier(symbol)}_{t + 1}", worst, (left + wide * (k + 0.5), base + 11), wide, 19,
-                f"{where}{letter}: ‖∂L/∂{symbol}‖ = {shown(worst)}",
-            )  # fmt: skip
-    if labels and wide >= 8.6 and chunk == 1:
-        base = canvas.band(16)
-        for t, label in enumerate(labels):
-            if len(label) * 6 <= wide + 3:
-                canvas.text(f"label_{t + 1}", label, (left + wide * (t + 0.5), base + 9), 10)
-    canvas.reach(left + wide * len(starts))
-    base = canvas.band(20)
-    end = left + wide * len(starts)
-    tail = canvas.text("arrow_tail", "", (end, base + 10), 10)
-    head = canvas.text("arrow_head", "the gradient travels this way", (max(left + 80, end - 330), base + 10), 10)
-    canvas.wire(head, tail, [(max(left + 165, end - 245), base + 10), (end, base + 10)], Reading(0.5, "value"))

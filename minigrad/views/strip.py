@@ -1,0 +1,76 @@
+"""The strip: one row a name, one tile a step. The map of where a gradient dies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..bptt.record import Reading, SequenceRecord
+from .canvas import MARGIN, WIDTH, Canvas, identifier
+from .palette import shown
+
+__all__ = ["Row", "strip", "strip_rows"]
+
+
+class Row(NamedTuple):
+    """One row: what stands before it, what its tiles are the gradient of, and their norms."""
+
+    title: str
+    symbol: str
+    readings: list[Reading]
+
+
+def strip_rows(sequence: SequenceRecord) -> list[Row]:
+    """A row for every state, gate and the input."""
+    rows = [Row(letter, letter, sequence.readings(s)) for s in sequence.states for letter in [{"c": "C"}.get(s, s)]]
+    norms = dict(sequence.gate_norms)
+    if sequence.input_norms is not None:
+        norms["x"] = sequence.input_norms
+    for symbol, by_step in norms.items():
+        rows.append(Row(symbol, symbol, [sequence.reading(by_step, t) for t in range(sequence.steps)]))
+    return rows
+
+
+def strip(canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None, everything: bool) -> None:
+    """Draw groups of rows over the same steps; where a page is too narrow, a tile stands for several steps."""
+    steps = len(groups[0][0].readings)
+    left = MARGIN + 16 + 6.2 * max(len(row.title) for rows in groups for row in rows)
+    room = WIDTH - left - 2 * MARGIN
+    wide = max(8.6 if everything else 2.0, min(32.0, room / steps))
+    chunk = 1 if everything else math.ceil(steps * wide / room)
+    if chunk > 1:
+        wide = room / math.ceil(steps / chunk)
+        canvas.note(f"each tile: the largest of {chunk} steps", left)
+    starts = range(0, steps, chunk)
+    end = left + wide * len(starts)
+    base = canvas.band(16)
+    every = next(e for e in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**9) if e * wide / chunk >= 26)
+    for k, t in enumerate(starts):
+        last = t + chunk >= steps
+        if t == 0 or last or ((t + 1) % every < chunk and t + chunk <= steps - every // 2):
+            canvas.text(f"axis_{t + 1}", str(t + 1), (left + wide * (k + 0.5), base + 6), 10)
+    for rows in groups:
+        for row in rows:
+            base, name = canvas.band(22), identifier(row.title)
+            canvas.text(f"row_{name}", row.title, (left - 10 - 3.1 * len(row.title), base + 11), 12)
+            for k, t in enumerate(starts):
+                some = row.readings[t : t + chunk]
+                worst = max(some, key=lambda r: (r.kind == "not finite", r.norm))
+                where = f"t={t + 1}" if chunk == 1 else f"t={t + 1}…{t + len(some)}"
+                letter = f" “{labels[t]}”" if labels and chunk == 1 else ""
+                canvas.tile(
+                    f"{name}_{t + 1}", worst, (left + wide * (k + 0.5), base + 11), wide, 19,
+                    f"{where}{letter}: ‖∂L/∂{row.symbol}‖ = {shown(worst)}", shown(worst) if wide >= 27 else "",
+                )  # fmt: skip
+        canvas.band(6 if len(groups) > 1 else 0)
+    if labels and wide >= 8.6 and chunk == 1:
+        base = canvas.band(16)
+        for t, label in enumerate(labels):
+            if len(label) * 6 <= wide + 3:
+                canvas.text(f"label_{t + 1}", label, (left + wide * (t + 0.5), base + 9), 10)
+    canvas.reach(end)
+    base = canvas.band(20) + 10
+    tail = canvas.text("arrow_tail", "", (end, base), 10)
+    head = canvas.text("arrow_head", "the gradient travels this way", (max(left + 80, end - 330), base), 10)
+    canvas.wire(head, tail, [(max(left + 165, end - 245), base), (end, base)], Reading(0.5, "value"))
