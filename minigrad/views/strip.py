@@ -32,6 +32,15 @@ def strip_rows(sequence: SequenceRecord) -> list[Row]:
     return rows
 
 
+def _short(reading: Reading) -> str:
+    """A norm in at most five letters: 0.0012 becomes 1e-3."""
+    text = shown(reading)
+    if reading.kind != "value" or len(text) <= 5:
+        return text if len(text) <= 5 else ""
+    digits, exponent = f"{reading.norm:.0e}".split("e")
+    return f"{digits}e{int(exponent)}"
+
+
 def strip(canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None, everything: bool) -> None:
     """Draw groups of rows over the same steps; where a page is too narrow, a tile stands for several steps."""
     steps = len(groups[0][0].readings)
@@ -61,7 +70,7 @@ def strip(canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None,
                 letter = f" “{labels[t]}”" if labels and chunk == 1 else ""
                 canvas.tile(
                     f"{name}_{t + 1}", worst, (left + wide * (k + 0.5), base + 11), wide, 19,
-                    f"{where}{letter}: ‖∂L/∂{row.symbol}‖ = {shown(worst)}", shown(worst) if wide >= 27 else "",
+                    f"{where}{letter}: ‖∂L/∂{row.symbol}‖ = {shown(worst)}", _short(worst) if wide >= 27 else "",
                 )  # fmt: skip
         canvas.band(6 if len(groups) > 1 else 0)
     if labels and wide >= 8.6 and chunk == 1:
