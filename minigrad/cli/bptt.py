@@ -51,6 +51,7 @@ in training: each step's own loss then covers what came from afar.
 
 --json prints one document, all its numbers finite (null where there is none; "kind" then says why):
   format "minigrad bptt", version 1, minigrad, text {name, characters, vocabulary}, settings {…},
+  files     the picture of all cells, where there are several
   cells {rnn, lstm, gru: {
     training  {first_loss, last_loss, even_guess, clipped}: nats a character; null with --train 0
     loss      of the sequence shown          verdict, rule  what the gradient does, and by which rule
@@ -97,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
     args.steps = _steps(args.steps, text)
     _check_drawing(args)
     _check_memory(args, cells, len(text.characters))
-    _check_folder(args.out, [f"{cell}_{what}.{args.format}" for cell in cells for what in (*_levels(args), "clipping")])
+    names = [f"{cell}_{what}" for cell in cells for what in (*_levels(args), "clipping")] + ["cells"] * (len(cells) > 1)
+    _check_folder(args.out, [f"{name}.{args.format}" for name in names])
     say: Callable[[str], None] = (lambda line: None) if args.json else (lambda line: print(line, flush=True))
     for line in _plan(args, cells, text):
         say(line)
@@ -361,25 +363,31 @@ def _draw(looks: Mapping[str, _Look], args: argparse.Namespace) -> tuple[dict[st
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, list[str]] = {}
     failure = None
-    for cell, look in looks.items():
-        files[cell] = []
-        for what, picture in _pictures(look, args):
-            path = folder / f"{cell}_{what}.{args.format}"
-            try:
-                picture.save(path, args.engine)
-            except DrawError as error:
-                failure = failure or str(error)
-                path = picture.save(path.with_suffix(".dot"))
-            files[cell].append(_shown_path(path))
+    for cell, what, picture in _pictures(looks, args):
+        path = folder / f"{what}.{args.format}"
+        try:
+            picture.save(path, args.engine)
+        except DrawError as error:
+            failure = failure or str(error)
+            path = picture.save(path.with_suffix(".dot"))
+        files.setdefault(cell, []).append(_shown_path(path))
     return files, failure
 
 
-def _pictures(look: _Look, args: argparse.Namespace) -> Iterator[tuple[str, Picture]]:
-    labels, targets = look.labels[:-1], look.labels[1:]
-    for level in _levels(args):
-        yield level, draw.unrolled(look.record, level, everything=args.all, labels=labels, targets=targets)
-    assert look.record.clipping is not None
-    yield "clipping", draw.clipping(look.record, look.record.clipping, everything=args.all, labels=labels)
+def _pictures(looks: Mapping[str, _Look], args: argparse.Namespace) -> Iterator[tuple[str, str, Picture]]:
+    """Whose picture, the file's name, the picture."""
+    if len(looks) > 1:
+        records = {cell.upper(): look.record for cell, look in looks.items()}
+        labels = next(iter(looks.values())).labels[:-1]
+        yield "cells", "cells", draw.compare(records, everything=args.all, labels=labels)
+    for cell, look in looks.items():
+        labels, targets = look.labels[:-1], look.labels[1:]
+        for level in _levels(args):
+            picture = draw.unrolled(look.record, level, everything=args.all, labels=labels, targets=targets)
+            yield cell, f"{cell}_{level}", picture
+        assert look.record.clipping is not None
+        picture = draw.clipping(look.record, look.record.clipping, everything=args.all, labels=labels)
+        yield cell, f"{cell}_clipping", picture
 
 
 def _shown_path(path: Path) -> str:
@@ -401,6 +409,7 @@ def _document(
         "minigrad": __version__,
         "text": {"name": text.name, "characters": len(text), "vocabulary": len(text.characters)},
         "settings": {name: getattr(args, name) for name in settings},
+        "files": files.get("cells", []),
         "cells": {cell: {**_cell(look, text), "files": files[cell]} for cell, look in looks.items()},
     }
 

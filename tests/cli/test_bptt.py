@@ -83,6 +83,7 @@ def test_all_three_cells_side_by_side(capsys: pytest.CaptureFixture[str], here: 
     assert "T=12 characters: 'the cat sat '" in out
     assert f"log V = {math.log(different):.2f}" in out
     written = [f"pictures/{c}_{what}.svg" for c in ("rnn", "lstm", "gru") for what in ("gate", "strip", "clipping")]
+    written.insert(0, "pictures/cells.svg")
     assert [line.strip() for line in lines[lines.index("Pictures:") + 1 :]] == written
     assert sorted(p.name for p in (here / "pictures").iterdir()) == sorted(Path(w).name for w in written)
     assert all((here / w).read_text().rstrip().endswith("</svg>") for w in written)
