@@ -191,12 +191,14 @@ class _Collector:
         def arrived(where: str) -> Any:
             return lambda node, missing: self.arrivals.get(node.created, {}).get(where, missing)
 
-        single = [
-            symbol
-            for symbol in dict.fromkeys(key.symbol for key in keys if key.kind == "gate")
-            if all(len(found.get(("gate", symbol, t), ())) == 1 and found["gate", symbol, t][0].value.shape ==
-                   found["gate", symbol, 0][0].value.shape for t in range(run.steps))
-        ]  # fmt: skip
+        def is_gate(node: Node) -> bool:
+            return bool(node.value.ndim == 2 and len(node.value) == len(template))
+
+        single = []  # the named parts that hand on one (N, …) tensor of one shape at every step
+        for symbol in dict.fromkeys(key.symbol for key in keys if key.kind == "gate"):
+            some = [found.get(("gate", symbol, t), []) for t in range(run.steps)]
+            if all(len(s) == 1 and is_gate(s[0]) and s[0].value.shape == some[0][0].value.shape for s in some):
+                single.append(symbol)
         inputs = [next(iter(found.get(("input", "x", t), ())), None) for t in range(run.steps)]
         input_norms = None
         if any(x is not None and x.requires_grad for x in inputs):

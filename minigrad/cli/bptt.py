@@ -312,7 +312,8 @@ def _progress(cell: str, total: int) -> Iterator[Callable[[float], None]]:
 def _plan(args: argparse.Namespace, cells: Sequence[str], text: Text) -> Iterator[str]:
     names = " and ".join(", ".join(c.upper() for c in cells).rsplit(", ", 1))
     several = f"{len(text.characters)} different ones" if len(text.characters) > 1 else "all the same"
-    yield f"{names}, H={args.hidden}, on {text.name!r}: {len(text):,} characters, {several}; seed {args.seed}"
+    yield f"{names}, H={args.hidden}, seed {args.seed}"
+    yield f"Text      {text.name!r}: {len(text):,} characters, {several}"
     window = min(args.steps, _WINDOW)
     updates = f"{args.train} update{'s' * (args.train > 1)}{' each' * (len(cells) > 1)}"
     yield (
@@ -324,9 +325,9 @@ def _plan(args: argparse.Namespace, cells: Sequence[str], text: Text) -> Iterato
     yield f"Reading   T={args.steps} characters: {start if len(start) <= 50 else start[:49] + '…'!r}"
     target = text.text[args.steps]
     yield (
-        f"Gradient  from the last step's loss alone, for the target {target!r} (--loss all: from every step's)"
+        f"Gradient  from the last step's loss alone, target {target!r} (--loss all: every step's)"
         if args.loss == "last"
-        else "Gradient  from the mean of every step's loss (--loss last: from the last step's alone)"
+        else "Gradient  from the mean of every step's loss (--loss last: the last step's alone)"
     )
 
 
@@ -335,7 +336,7 @@ def _training_line(cell: str, training: _Training | None, updates: int) -> str:
         return f"{cell.upper():9} not trained"
     return (
         f"{cell.upper():9} loss {training.first_loss:.2f} → {training.last_loss:.2f} nats a character"
-        f" (guessing evenly: log V = {training.even_guess:.2f}), clipped at {training.clipped} of {updates} updates"
+        f" (log V = {training.even_guess:.2f}), clipped {training.clipped} of {updates} times"
     )
 
 

@@ -79,7 +79,8 @@ def test_all_three_cells_side_by_side(capsys: pytest.CaptureFixture[str], here: 
     assert err == ""
     lines = out.splitlines()
     different = len(set(TEXT))
-    assert lines[0] == f"RNN, LSTM and GRU, H=4, on 'a.txt': {len(TEXT)} characters, {different} different ones; seed 0"
+    assert lines[0] == "RNN, LSTM and GRU, H=4, seed 0"
+    assert lines[1] == f"Text      'a.txt': {len(TEXT)} characters, {different} different ones"
     assert "T=12 characters: 'the cat sat '" in out
     assert f"log V = {math.log(different):.2f}" in out
     written = [f"pictures/{c}_{what}.svg" for c in ("rnn", "lstm", "gru") for what in ("gate", "strip", "clipping")]
@@ -122,7 +123,7 @@ def test_an_older_picture_is_replaced(here: Path) -> None:
 def test_the_default_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bptt", "--cell", "rnn", "--hidden", "2", "--train", "1", "--format", "dot"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("RNN, H=2, on 'pydoc_data.topics'")
+    assert out.startswith("RNN, H=2, seed 0\nText      'pydoc_data.topics': ")
     assert "T=40" in out
 
 
@@ -413,7 +414,7 @@ def test_as_a_process_and_over_a_pipe(here: Path) -> None:
     started = process("bptt", *FIXED, cwd=here)
     out, err = started.communicate(timeout=60)
     assert (started.returncode, err) == (0, "")
-    assert out.startswith("RNN, H=4, on 'a.txt'")
+    assert out.startswith("RNN, H=4, seed 0\nText      'a.txt'")
     assert "\x1b" not in out
 
 
