@@ -83,7 +83,7 @@ exp = _elementwise("exp", np.exp, lambda g, y, x: (g * y,), "e ** x.")
 log = _elementwise("log", np.log, lambda g, y, x: (g / x,), "The natural logarithm.")
 sqrt = _elementwise("sqrt", np.sqrt, lambda g, y, x: (g / (2 * y),), "The square root.")
 absolute = _elementwise("absolute", np.abs, lambda g, y, x: (g * np.sign(value(x)),), "|x|; gradient 0 at 0.")
-tanh = _elementwise("tanh", np.tanh, lambda g, y, x: (g * (1 - y * y),), "tanh(x); its derivative is 1 - tanh(x)**2.")
+tanh = _elementwise("tanh", np.tanh, lambda g, y, x: (g - g * (y * y),), "tanh(x); its derivative is 1 - tanh(x)**2.")
 relu = _elementwise("relu", lambda x: np.maximum(x, 0), lambda g, y, x: (g * (value(x) > 0),), "max(x, 0); 0 at 0.")
 identity = _elementwise("identity", lambda x: x[...], lambda g, y, x: (g,), "x itself, as a node of its own.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -31,6 +32,8 @@ __all__ = ["backward", "record"]
 
 _NOT_YET = Reading(math.nan, "no backward yet")
 _NO_PATH = Reading(0.0, "no path")
+_MOVES = ("broadcast_to", "concatenate", "getitem", "identity", "reshape", "split", "stack", "swapaxes", "transpose",
+          "unstack")  # fmt: skip
 
 
 def backward(loss: Node, keep: Literal["steps", "ops"] = "steps", *, accumulate: bool = False) -> Record:
@@ -152,7 +155,7 @@ class _Collector:
             if target is None:
                 if factors is None:
                     factors = node.op.factors(g, *node.inputs) if node.op and node.op.factors else {}
-                self.terms.setdefault(parent.created, []).append((node, *factors.get(k, (part, None))))
+                self.terms.setdefault(parent.created, []).append((node, *factors.get(k, (np.asarray(part), None))))
             elif key is not None and target != key and (self.keeps_ops or target.kind == "state"):
                 into = self.pending.setdefault(parent.created, {})
                 into[key] = into[key] + part if key in into else part
@@ -162,12 +165,16 @@ class _Collector:
     def record(self, *, complete: bool) -> Record:
         runs = {key.run.number: key.run for key in self.outlets if key.run is not None}
         names = _unique([runs[number] for number in sorted(runs)])
-        sequences = {name: self._sequence(runs[number], name, complete) for number, name in names.items()}
+        with_states = {key.run.number for key in self.outlets if key.run is not None and key.kind == "state"}
+        sequences = {
+            name: self._sequence(runs[number], name, complete) for number, name in names.items()
+            if number in with_states
+        }
         return Record(
             loss=float(self.loss.value.sum()),
             complete=complete,
             sequences=sequences,
-            losses=self._losses(sequences) if complete else None,
+            losses=self._losses(runs) if complete else None,
             parameters=self._parameters(names, complete),
             graph=self._graph(names, complete) if self.keeps_ops else None,
         )
@@ -176,13 +183,13 @@ class _Collector:
         keys = [key for key in self.outlets if key.run == run]
         fields = list(dict.fromkeys(key.symbol for key in keys if key.kind == "state"))
         found = {(key.kind, key.symbol, key.time): self.outlets[key] for key in keys}
-        template = next(self.outlets[key][0].value for key in keys if key.kind == "state")
-        blank = np.full(template.shape, np.nan, template.dtype)  # a step that the loss does not depend on
-        nothing = np.zeros_like(template) if complete else blank
+        nothing = 0 if complete else np.nan
 
-        def over_time(kind: str, symbol: str, missing: Array, get: Any) -> Array:
-            some = (next(iter(found.get((kind, symbol, t), ())), None) for t in range(run.steps))
-            return np.stack([missing if node is None else get(node, missing) for node in some])
+        def over_time(kind: str, symbol: str, get: Any, missing: float = np.nan) -> Array:
+            """One array a step; `missing` at a step that the loss does not depend on."""
+            some = [next(iter(found.get((kind, symbol, t), ())), None) for t in range(run.steps)]
+            blank = np.full_like(next(node.value for node in some if node is not None), missing)
+            return np.stack([blank if node is None else get(node, blank) for node in some])
 
         def gradient(node: Node, missing: Array) -> Array:
             g = self.gradients.get(node.created)
@@ -191,32 +198,32 @@ class _Collector:
         def arrived(where: str) -> Any:
             return lambda node, missing: self.arrivals.get(node.created, {}).get(where, missing)
 
-        def is_gate(node: Node) -> bool:
-            return bool(node.value.ndim == 2 and len(node.value) == len(template))
+        states = {f: over_time("state", f, lambda node, _: node.value) for f in fields}
+        batch = states[fields[0]].shape[1]
 
-        single = []  # the named parts that hand on one (N, …) tensor of one shape at every step
+        def is_gate(node: Node) -> bool:
+            return bool(node.value.ndim == 2 and len(node.value) == batch)
+
+        single = []  # the named parts that hand on one (N, …) tensor of one shape at every step that is reached
         for symbol in dict.fromkeys(key.symbol for key in keys if key.kind == "gate"):
-            some = [found.get(("gate", symbol, t), []) for t in range(run.steps)]
+            some = [found["gate", symbol, t] for t in range(run.steps) if ("gate", symbol, t) in found]
             if all(len(s) == 1 and is_gate(s[0]) and s[0].value.shape == some[0][0].value.shape for s in some):
                 single.append(symbol)
         inputs = [next(iter(found.get(("input", "x", t), ())), None) for t in range(run.steps)]
         input_norms = None
         if any(x is not None and x.requires_grad for x in inputs):
-            template_x = next(x.value for x in inputs if x is not None)
-            missing_x = np.zeros_like(template_x) if complete else np.full_like(template_x, np.nan)
-            input_norms = norms_of(over_time("input", "x", missing_x, gradient))
+            input_norms = norms_of(over_time("input", "x", gradient, nothing))
         initial = {key.symbol: self.outlets[key][0] for key in keys if key.kind == "initial"}
-        gates = {s: over_time("gate", s, blank, lambda node, _: node.value) for s in single}
         return SequenceRecord(
             name=name,
             cell=run.cell,
             scope=run.scope,
             complete=complete,
-            lengths=np.full(template.shape[0], run.steps),
-            states={f: over_time("state", f, blank, lambda node, _: node.value) for f in fields},
+            lengths=np.full(batch, run.steps),
+            states=states,
             initial={f: node.value for f, node in initial.items()},
-            gates=gates,
-            gradients={f: over_time("state", f, nothing, gradient) for f in fields},
+            gates={s: over_time("gate", s, lambda node, _: node.value) for s in single},
+            gradients={f: over_time("state", f, gradient, nothing) for f in fields},
             initial_gradients={
                 f: gradient(node, np.zeros_like(node.value)) for f, node in initial.items() if node.requires_grad
             },
@@ -226,33 +233,60 @@ class _Collector:
                 ]) for f in fields
             },
             arrivals={
-                f: {w: norms_of(over_time("state", f, nothing, arrived(w))) for w in ("outside", "same", "next")}
+                f: {w: norms_of(over_time("state", f, arrived(w), nothing)) for w in ("outside", "same", "next")}
                 for f in fields
             },
-            gate_norms={
-                s: norms_of(over_time("gate", s, np.full_like(gates[s][0], 0 if complete else np.nan), gradient))
-                for s in single
-            },
+            gate_norms={s: norms_of(over_time("gate", s, gradient, nothing)) for s in single},
             input_means=np.array([np.nan if x is None else float(x.value.mean()) for x in inputs]),
             input_norms=input_norms,
         )  # fmt: skip
 
-    def _losses(self, sequences: dict[str, SequenceRecord]) -> Array | None:
-        """What each step adds to the loss: its elements, each times what the loss makes of it."""
+    def _losses(self, runs: dict[int, Run]) -> Array | None:
+        """What each step adds to the loss: its elements, each times what the loss makes of it.
+
+        An element belongs to the latest step that it depends on.
+        """
         losses_ = (n for n in self.order if n.role is not None and n.role.kind == "loss")
         elements = [n for n in losses_ if n.created in self.gradients]
-        if not elements or not sequences:
+        if not elements or not runs:
             return None
-        sequence = list(sequences.values())[-1]
-        outside = np.sum([arrivals["outside"] for arrivals in sequence.arrivals.values()], axis=0)
-        losses = np.full(sequence.steps, np.nan)
+        run = runs[max(runs)]
+        latest = self._latest(run)
+        losses, has_loss = np.zeros(run.steps), np.zeros(run.steps, bool)
         for node in elements:
-            share = node.value.astype(np.float64) * self.gradients[node.created]
-            if outside[:-1].any() and share.shape[:1] == losses.shape:
-                losses = np.nan_to_num(losses) + share.reshape(sequence.steps, -1).sum(axis=1)
-            else:  # only the last state has a loss
-                losses[-1] = np.nan_to_num(losses[-1]) + share.sum()
-        return losses
+            share = np.asarray(node.value.astype(np.float64) * self.gradients[node.created])
+            steps = np.asarray(latest.get(node.created, np.full(share.shape, -1)))
+            np.add.at(losses, steps[steps >= 0], share[steps >= 0])
+            has_loss[steps[steps >= 0]] = True
+        return np.where(has_loss, losses, np.nan) if has_loss.any() else None
+
+    def _latest(self, run: Run) -> dict[int, Any]:
+        """For every element of what was computed from a run's steps, the latest of those steps; -1 for none."""
+        latest: dict[int, Any] = {}
+        for node in reversed(self.order):
+            if node.scope.run is not None or node.op is None:
+                if node.scope.run == run and isinstance(node.value, np.ndarray):
+                    latest[node.created] = np.full(node.value.shape, node.scope.time)
+                continue
+            if not any(p is not None and p.created in latest for p in node.parents):
+                continue
+            name, attributes = node.op.name, node.attributes
+            given: list[Any] = [
+                latest[p.created] if p is not None and p.created in latest else np.full(getattr(x, "shape", ()), -1)
+                for p, x in zip(node.parents, node.inputs)
+            ]  # fmt: skip
+            if name == "pick" or name in _MOVES:
+                moved = node.op.forward(*given, **attributes)
+            elif name in ("sum", "mean", "max", "norm"):
+                moved = np.max(given[0], axis=attributes.get("axis"), keepdims=attributes.get("keepdims", False))
+            elif name in ("linear", "softmax", "log_softmax"):  # each row for itself
+                moved = np.broadcast_to(given[0].max(attributes.get("axis", -1), keepdims=True), node.value.shape)
+            elif name != "matmul" and all(x.shape == () or x.shape == node.value.shape[-x.ndim:] for x in given):
+                moved = np.broadcast_to(functools.reduce(np.maximum, given), node.value.shape)
+            else:
+                moved = np.full(node.value.shape, max(x.max(initial=-1) for x in given))
+            latest[node.created] = moved
+        return latest
 
     def _parameters(self, names: dict[int, str], complete: bool) -> dict[str, ParameterRecord]:
         feeds = {  # a sequence that was unrolled is no parameter, though it may require a gradient
@@ -278,6 +312,7 @@ class _Collector:
         ids: dict[int, int] = {}
         nodes: list[OpNode] = []
         outlets = {n.created for some in self.outlets.values() for n in some}
+        outlets |= {n.parents[0].created for n in self.order if n.op is engine.pick and n.created in outlets}  # type: ignore[union-attr]
         keys = {key: k for k, key in enumerate(dict.fromkeys(k for k in self.box.values() if k is not None))}
         for node in sorted((*self.constants.values(), *self.order), key=lambda n: n.created):
             if node.op is engine.pick and node.role is None:
@@ -336,7 +371,8 @@ def _reading(norm: float, node: Node) -> Reading:
 
 def _mean(values: Sequence[Array]) -> float:
     size = sum(v.size for v in values)
-    return float(sum(float(v.sum(dtype=np.float64)) for v in values) / size) if size else math.nan
+    with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
+        return float(sum(float(v.sum(dtype=np.float64)) for v in values) / size) if size else math.nan
 
 
 def _unique(runs: Sequence[Run]) -> dict[int, str]:

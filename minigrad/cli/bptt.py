@@ -336,7 +336,7 @@ def _training_line(cell: str, training: _Training | None, updates: int) -> str:
         return f"{cell.upper():9} not trained"
     return (
         f"{cell.upper():9} loss {training.first_loss:.2f} → {training.last_loss:.2f} nats a character"
-        f" (log V = {training.even_guess:.2f}), clipped {training.clipped} of {updates} times"
+        f" (log V = {training.even_guess:.2f}), clipped {training.clipped} of {updates}"
     )
 
 

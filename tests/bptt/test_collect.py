@@ -41,7 +41,7 @@ def close(found, wanted, rtol=1e-10):
 class Case:
     """A cell and all arrays of one run, and the same run of the oracle."""
 
-    def __init__(self, kind, steps=5, batch=2, features=3, hidden=4, dtype=np.float64, first="zeros", seed=0):
+    def __init__(self, kind, steps=5, batch=2, features=4, hidden=3, dtype=np.float64, first="zeros", seed=0):
         rng = np.random.default_rng(seed)
         cell, options = CELLS[kind]
         self.cell = cell(features, hidden, rng=rng, dtype=dtype, **options)
@@ -169,13 +169,14 @@ def test_float32_state_gradients(kind):
 
 @pytest.mark.parametrize("kind", ["rnn tanh", "lstm"])
 def test_vanished_gradients_keep_their_digits(kind):
-    case = Case(kind, steps=70, batch=1, features=1, hidden=2 if kind == "rnn tanh" else 1, seed=3)
+    steps, hidden = (60, 2) if kind == "rnn tanh" else (40, 1)
+    case = Case(kind, steps, batch=1, features=1, hidden=hidden, seed=3)
     cell = case.cell
     cell.weight_hh.data = cell.weight_hh.data * (0.5 if kind == "rnn tanh" else 1.0)
     if kind == "rnn tanh":
         cell.weight_ih.data = cell.weight_ih.data * 4
     else:
-        cell.bias_ih.data = np.array([0.0, -1.0, 0.0, 0.0])  # the forget gate lets a quarter through
+        cell.bias_ih.data = np.array([0.0, -4.0, 0.0, 0.0])  # the forget gate lets little through
     found, wanted = case.record("last").sequence().gradients, case.oracle("last")
     for field in wanted:
         close(found[field], wanted[field])
@@ -475,7 +476,7 @@ def test_weight_norm_is_of_the_weight_that_was_recorded():
     case = Case("rnn tanh")
     wanted = np.linalg.norm(case.weights[1])
     y, _ = nn.unroll(case.cell, case.x)
-    case.cell.weight_hh.data = np.zeros((4, 4))
+    case.cell.weight_hh.data = np.zeros((3, 3))
     np.testing.assert_allclose(bptt.backward(y.sum()).parameters["weight_hh"].weight_norm, wanted, rtol=1e-14)
 
 
@@ -643,15 +644,15 @@ def test_infinite_and_huge_gradients_side_by_side_raise_no_warning():
 
 @pytest.mark.parametrize("keep", ["steps", "ops"])
 def test_infinite_values_raise_no_warning(keep):
-    cell = nn.RNNCell(2, 6, rng=np.random.default_rng(0))
+    cell = nn.RNNCell(1, 6, rng=np.random.default_rng(0))
     cell.weight_ih.data = np.where(cell.weight_ih.data > 0, 3e38, -3e38).astype(np.float32)
     with np.errstate(all="ignore"):
-        y, _ = nn.unroll(cell, np.full((3, 1, 2), 10, np.float32))
+        y, _ = nn.unroll(cell, np.full((3, 1, 1), 10, np.float32))
         loss = y.sum()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         s = bptt.backward(loss, keep=keep).sequence()
-    assert np.isinf(s.gates["a"]).all()
+    assert {*s.gates["a"].ravel()} == {-np.inf, np.inf}
     assert {r.kind for r in s.readings()} == {"value"}
 
 
@@ -706,7 +707,7 @@ def test_state_computed_under_no_grad_is_no_step_of_the_record():
     case = Case("rnn tanh")
     with no_grad():
         frozen, _ = nn.unroll(case.cell, case.x, name="frozen")
-    y, _ = nn.unroll(nn.RNNCell(4, 2, rng=np.random.default_rng(1), dtype=np.float64), frozen, name="trained")
+    y, _ = nn.unroll(nn.RNNCell(3, 2, rng=np.random.default_rng(1), dtype=np.float64), frozen, name="trained")
     assert list(bptt.backward(y.sum()).sequences) == ["trained"]
 
 
@@ -889,8 +890,8 @@ def test_outputs_of_a_split_are_one_node_with_it(lstm_graph):
     for split in (n for n in graph.nodes if n.op == "split"):
         users = [n for n in graph.nodes if split.id in n.parents]
         assert [n.op for n in users] == ["sigmoid", "sigmoid", "tanh", "sigmoid"]
-        wanted = math.hypot(*(part.norm for n in users for p, part in zip(n.parents, n.parts, strict=True) if p == split.id))
-        assert split.reading.norm == pytest.approx(wanted, rel=1e-12)  # four separate quarters of one gradient
+        quarters = [part.norm for n in users for part in n.parts]
+        assert split.reading.norm == pytest.approx(math.hypot(*quarters), rel=1e-12)
         assert split.outlet  # the gates' boxes use it
 
 
@@ -1006,7 +1007,7 @@ def own_boxes(step, state=None, **parameters):
     cell = Own(step, state or State(zeros(1, 2)), **parameters)
     y, _ = nn.unroll(cell, np.ones((2, 1, 2)))
     graph = bptt.backward(y.sum(), keep="ops").graph
-    return {(b.kind, b.symbol, b.label) for b in graph.boxes if b.time == 1}
+    return {(b.kind, b.symbol, b.label) for b in graph.boxes if b.time == 0}
 
 
 def test_named_scope_of_an_own_cell_is_a_box():
@@ -1080,10 +1081,10 @@ def test_cell_that_returns_one_tensor_as_both_states():
 
     y, _ = nn.unroll(Own(step, Pair(zeros(1, 1), zeros(1, 1)), w=[[2.0]]), np.ones((3, 1, 1)))
     s = bptt.backward(y[-1].sum()).sequence()
-    np.testing.assert_array_equal(s.states["c"], s.states["h"])
-    total = s.gradients["h"][:, 0, 0] + 0
-    np.testing.assert_array_equal(total[-1], 1)
-    np.testing.assert_array_equal(total[0], 9)  # every step multiplies by w + 1
+    np.testing.assert_array_equal(s.states["c"][:-1], s.states["h"][:-1])
+    np.testing.assert_array_equal(s.gradients["h"][:, 0, 0], [9, 3, 1])  # a step multiplies by w + 1
+    np.testing.assert_array_equal(s.gradients["c"][:, 0, 0], [3, 1, 0])
+    np.testing.assert_array_equal(s.arrivals["h"]["same"][:, 0], [3, 1, 0])
 
 
 # The pass itself
