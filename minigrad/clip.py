@@ -45,7 +45,10 @@ class Clipping:
 
 def norm_of(array: Any) -> float:
     """The L2 norm of all elements, in float64 and scaled: exact where squares would over- or underflow."""
-    x = np.asarray(array, np.float64).ravel()
+    given = np.asarray(array)
+    x = given.astype(np.float64, copy=False).ravel()
+    if given.dtype == np.float32:  # its squares stay inside the range of float64
+        return math.sqrt(x @ x)
     with np.errstate(over="ignore"):
         square = float(x @ x)
     if 1e-250 < square < 1e250:  # no square left the range of float64

@@ -300,7 +300,9 @@ def _walk(
                 continue
             key = parent.created
             if op is pick:
-                outputs, index = gradients.setdefault(key, [None] * len(parent.value)), node.attributes["index"]
+                if key not in gradients:
+                    gradients[key] = [None] * len(parent.value)
+                outputs, index = gradients[key], node.attributes["index"]
                 outputs[index] = part if outputs[index] is None else outputs[index] + part
             elif key not in gradients:
                 gradients[key] = part

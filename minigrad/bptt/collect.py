@@ -107,6 +107,7 @@ class _Collector:
         self.flows: dict[tuple[_Key, _Key], list[float]] = {}
         self.terms: dict[int, list[tuple[Node, Array, Array | None]]] = {}
         self.readings: dict[int, tuple[Reading, list[Reading]]] = {}
+        self.handed: dict[int, tuple[Any, float]] = {}  # the last part into a node, and its norm
         self.kept = {n.created for key, some in self.outlets.items() if key is not _OUTSIDE for n in some}
         self.kept |= {n.created for n in self.order if n.role is not None}
 
@@ -144,9 +145,18 @@ class _Collector:
                 arrived = self.arrivals.setdefault(number, {})
                 arrived[where] = arrived[where] + part if where in arrived else part
         if self.keeps_ops:
-            whole = math.hypot(*(norm_of(x) for x in g if x is not None)) if isinstance(g, list) else norm_of(g)
-            kinds = [_reading(0.0 if p is None else norm_of(p), node) if p is not None else _NO_PATH for p in parts]
-            self.readings[number] = (_reading(whole, node), kinds)
+            handed, norm = self.handed.pop(number, (None, 0.0))
+            if handed is not g or g is None:
+                norm = math.hypot(*(norm_of(x) for x in g if x is not None)) if isinstance(g, list) else norm_of(g)
+            some = []
+            for parent, part in zip(node.parents, parts):
+                if parent is None or part is None:
+                    some.append(_NO_PATH)
+                    continue
+                # What one op hands on is often all that its parent gets: then its norm is formed once.
+                self.handed[parent.created] = (part, norm_of(part))
+                some.append(_reading(self.handed[parent.created][1], node))
+            self.readings[number] = (_reading(norm, node), some)
         factors = None
         for k, (parent, part) in enumerate(zip(node.parents, parts)):
             if parent is None or part is None:
@@ -312,6 +322,7 @@ class _Collector:
         ids: dict[int, int] = {}
         nodes: list[OpNode] = []
         outlets = {n.created for some in self.outlets.values() for n in some}
+        sources: dict[tuple[int, int], str | None] = {}  # a loop records the same line again and again
         outlets |= {n.parents[0].created for n in self.order if n.op is engine.pick and n.created in outlets}  # type: ignore[union-attr]
         keys = {key: k for k, key in enumerate(dict.fromkeys(k for k in self.box.values() if k is not None))}
         for node in sorted((*self.constants.values(), *self.order), key=lambda n: n.created):
@@ -320,6 +331,9 @@ class _Collector:
                 continue
             ids[node.created] = len(nodes)
             reading, parts = self.readings.get(node.created, (_NO_PATH if complete else _NOT_YET, []))
+            line = (id(node._code), node._at if node._code else 0)
+            if line not in sources:
+                sources[line] = node.source
             used = [(ids[p.created], k) for k, p in enumerate(node.parents) if p is not None and p.created in ids]
             values = node.value if isinstance(node.value, tuple) else (node.value,)
             key = self.box[node.created]
@@ -328,7 +342,7 @@ class _Collector:
                 box=-1 if key is None else keys[key], role=bool(node.role and node.role.run),
                 outlet=node.created in outlets, parents=tuple(i for i, _ in used),
                 shape=values[0].shape, mean=_mean(values), reading=reading,
-                parts=tuple(parts[k] if parts else reading for _, k in used), source=node.source,
+                parts=tuple(parts[k] if parts else reading for _, k in used), source=sources[line],
             ))  # fmt: skip
         boxes = []
         counts: dict[tuple[Any, ...], int] = {}

@@ -41,7 +41,10 @@ def kind_of(norm: float, dtype: Any) -> Kind:
     """The kind of a norm that was computed from numbers of this type."""
     if not math.isfinite(norm):
         return "not finite"
-    return "zero" if norm == 0 else "underflow" if norm < np.finfo(dtype).tiny else "value"
+    return "zero" if norm == 0 else "underflow" if norm < _TINY[np.dtype(dtype)] else "value"
+
+
+_TINY = {np.dtype(t): float(np.finfo(t).tiny) for t in (np.float32, np.float64)}
 
 
 def norms_of(array: Array) -> Array:
@@ -135,16 +138,17 @@ class SequenceRecord(_Comparable):
         """‖dL/dstate_t‖ a sample, (T, N), in float64."""
         return norms_of(self.gradients[state])
 
-    def reading(self, norms: Array, t: int, *, reached: bool = True) -> Reading:
-        """The norm over the whole batch at one step, from norms a sample, and its kind."""
+    def over_batch(self, norms: Array, reached: Array | None = None) -> list[Reading]:
+        """For every step the norm over the whole batch, from norms a sample (T, N), and its kind."""
         if not self.complete:
-            return Reading(math.nan, "no backward yet")
-        if not reached:
-            return Reading(0.0, "no path")
-        real = self.lengths > t
-        if not real.any():
-            return Reading(0.0, "padding")
-        return self.norm_reading(norm_of(norms[t][real]))
+            return [Reading(math.nan, "no backward yet")] * self.steps
+        real: Array = np.less(np.arange(self.steps)[:, np.newaxis], self.lengths)  # (T, N)
+        whole = norms_of(np.where(real, norms, 0)).tolist()
+        path: Array = np.ones(self.steps, bool) if reached is None else reached
+        return [
+            Reading(0.0, "no path") if not ok else self.norm_reading(norm) if some else Reading(0.0, "padding")
+            for norm, ok, some in zip(whole, path.tolist(), np.any(real, axis=1), strict=True)
+        ]
 
     def norm_reading(self, norm: float) -> Reading:
         """A norm of numbers of this sequence's type, with its kind."""
@@ -152,8 +156,7 @@ class SequenceRecord(_Comparable):
 
     def readings(self, state: str = "h") -> list[Reading]:
         """‖dL/dstate_t‖ over the whole batch and its kind, for every step."""
-        norms = self.norms(state)
-        return [self.reading(norms, t, reached=bool(self.reached[state][t])) for t in range(self.steps)]
+        return self.over_batch(self.norms(state), self.reached[state])
 
 
 class Term(NamedTuple):
@@ -336,7 +339,10 @@ class Record(_Comparable):
             RecordError: There is none.
         """
         if not self.sequences:
-            raise RecordError("This record has no sequence.\n  Run the cell through nn.unroll or a layer of nn.")
+            raise RecordError(
+                "This record has no sequence.\n  Run a cell through nn.unroll or a layer of nn; draw.graph draws"
+                " a graph without time steps."
+            )
         if name is not None and name not in self.sequences:
             raise RecordError(f"This record has no sequence {name!r}.\n  It has {', '.join(self.sequences)}.")
         return self.sequences[name or next(iter(self.sequences))]

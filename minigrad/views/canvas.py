@@ -175,18 +175,19 @@ class Canvas:
 
     def fold(
         self, name: str, hidden: range, readings: dict[str, list[Reading]], x: float, base: float, layout: Layout,
-        width: float,
+        width: float, what: str = "step", count_from: str = "t",
     ) -> None:  # fmt: skip
         """A box for the steps left out, with each lane's own strip, least and largest norm."""
         self._node(
             name, (x + width / 2, base + layout.height / 2), width, layout.height, label="", fillcolor="#ffffff",
             color="#555555", style="rounded,dashed,filled",
-            tooltip=_quoted(f"{len(hidden)} steps, t={hidden.start + 1} to {hidden.stop}"), **{"class": "fold"},
+            tooltip=_quoted(f"{len(hidden)} {what}s, {count_from}={hidden.start + 1} to {hidden.stop}"),
+            **{"class": "fold"},
         )  # fmt: skip
         top = base + layout.height
         one = len(hidden) == 1
-        self.text(f"{name}_count", f"… {len(hidden)} step{'' if one else 's'} …", (x + width / 2, top - 10), 10)
-        span = f"t = {hidden.start + 1}" + ("" if one else f"…{hidden.stop}")
+        self.text(f"{name}_count", f"… {len(hidden):,} {what}{'' if one else 's'} …", (x + width / 2, top - 10), 10)
+        span = f"{count_from} = {hidden.start + 1}" + ("" if one else f"…{hidden.stop}")
         roomy = top - base - max(layout.lanes.values()) > 36
         self.text(f"{name}_span", span, (x + width / 2, top - 23 if roomy else base + 9), 10)
         for state, some in readings.items():
@@ -205,7 +206,7 @@ class Canvas:
                 worst = max(chunk, key=lambda r: (r.kind == "not finite", r.norm))
                 first = hidden.start + k * len(some) // count + 1
                 last = first + len(chunk) - 1
-                where = f"t={first}" if first == last else f"t={first}…{last}, largest"
+                where = f"{count_from}={first}" + ("" if first == last else f"…{last}, largest")
                 center = (x + 4 + wide * (k + 0.5), y)
                 self.tile(f"{name}_{identifier(state)}_{k}", worst, center, wide, 13, f"{where}: {shown(worst)}")
 

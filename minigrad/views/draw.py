@@ -18,10 +18,11 @@ from .fold import Band, bands
 from .layout import Item, Layout, arrange
 from .palette import number, shown
 from .picture import Picture
-from .scene import Card, Step, build, subscript, visible
+from .scene import Card, Scene, Step, build, subscript, visible
 from .strip import Row, strip, strip_rows
+from .whole import graph as graph
 
-__all__ = ["LEVELS", "clipping", "compare", "unrolled"]
+__all__ = ["LEVELS", "clipping", "compare", "graph", "unrolled"]
 
 LEVELS = ("strip", "cell", "gate", "op")
 _SIZES = {"cell": (92.0, 46.0), "gate": (56.0, 42.0), "op": (56.0, 42.0)}  # of a box
@@ -66,8 +67,7 @@ def unrolled(
         strip(canvas, [strip_rows(chosen)], labels, everything)
         canvas.legend("one tile a step:\n‖∂L/∂name‖")
     else:
-        steps, first = build(record, chosen, level, labels, targets)
-        _steps(canvas, chosen, steps, first, level, everything)
+        _steps(canvas, chosen, build(record, chosen, level, labels, targets), level, everything)
     return canvas.picture()
 
 
@@ -150,12 +150,13 @@ def _reach(sequence: SequenceRecord) -> str:
 
 
 def _steps(
-    canvas: Canvas, sequence: SequenceRecord, steps: list[Step], first: Step, level: str, everything: bool
+    canvas: Canvas, sequence: SequenceRecord, scene: Scene, level: str, everything: bool
 ) -> None:
+    steps, first, typical = scene
     left = _SIZES[level][0] * 0.8 + GAP if first.cards else 0.0
     norms = list(zip(*(sequence.readings(s) for s in sequence.states), strict=True))
     for compact in (False, True):
-        layout, items = _layout(sequence, steps, level, compact)
+        layout, items = _layout(sequence, typical, level, compact)
         rows = bands(norms, layout.width + GAP, layout.height + GAP, left, everything, canvas.room)
         if {0, len(steps) - 1} <= {column for row in rows for column in row if isinstance(column, int)}:
             break  # else once more without the mean values, which lets two rows of steps on the page
@@ -166,9 +167,9 @@ def _steps(
 
 
 def _layout(
-    sequence: SequenceRecord, steps: list[Step], level: str, compact: bool
+    sequence: SequenceRecord, steps: Sequence[Step], level: str, compact: bool
 ) -> tuple[Layout, dict[str, Item]]:
-    """One layout for all steps: of everything that any step has."""
+    """One layout for all steps: of everything that these steps have."""
     width, height = _SIZES[level]
     height -= 14 if compact else 0
     cards: dict[str, Card] = {}
@@ -232,7 +233,7 @@ class _Painter:
     """Puts steps on the canvas, one band after the other."""
 
     def __init__(
-        self, canvas: Canvas, sequence: SequenceRecord, steps: list[Step], first: Step, layout: Layout,
+        self, canvas: Canvas, sequence: SequenceRecord, steps: Sequence[Step], first: Step, layout: Layout,
         items: dict[str, Item], level: str, compact: bool,
     ) -> None:  # fmt: skip
         self.canvas, self.sequence, self.steps, self.first = canvas, sequence, steps, first

@@ -9,12 +9,12 @@ from the lower left corner of the step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from typing import NamedTuple
 
-__all__ = ["Item", "Layout", "Point", "arrange"]
+__all__ = ["ARROW", "Item", "Layout", "Point", "arrange"]
 
 Point = tuple[float, float]
 ARROW = 9.0  # room for an arrowhead before the first corner
@@ -26,7 +26,7 @@ class Item(NamedTuple):
 
     Attributes:
         key: Its name, unique in the step.
-        kind: "state", "input", "output" (below a state, outside of the cell), or anything else.
+        kind: "state", "input", "output" (below what they belong to), or anything else.
         width, height: Its size.
         above: The height of the labels that stand on top of it.
     """
@@ -66,6 +66,7 @@ def arrange(
     row_gap: float,
     column_gap: float,
     header: float,
+    columns: Mapping[str, int] | None = None,
 ) -> Layout:
     """Lay out one step.
 
@@ -76,10 +77,11 @@ def arrange(
         carried: (state, to): what uses the state of the step before.
         row_gap, column_gap: The least distance of two boxes.
         header: Room for the frame's own label.
+        columns: The column of each box; None: right of all that it is computed from.
     """
     edges, carried = list(dict.fromkeys(edges)), list(dict.fromkeys(carried))
     by_key = {item.key: item for item in items}
-    columns = _columns(items, edges)
+    columns = _columns(items, edges) if columns is None else columns
     rows, bottom = _rows(items, edges, carried, columns)
     # Rows become heights, from the top down.
     tall = [max((i.height + i.above for i in items if rows[i.key] == r), default=0.0) for r in range(bottom + 1)]
@@ -188,10 +190,26 @@ def _rows(
             wishes[key] = sum(near) / len(near) if near else first + crowd if fed and len(states) > 1 else first
         # In the order of their wishes (then of computation), each as near to its wish as the others allow.
         here.sort(key=lambda key: wishes[key])
-        ways = combinations(range(first, first + crowd), len(here))
-        best = min(ways, key=lambda way: sum(abs(r - wishes[k]) for r, k in zip(way, here, strict=True)))
-        rows |= dict(zip(here, best, strict=True))
+        rows |= dict(zip(here, _spread([wishes[key] for key in here], range(first, first + crowd)), strict=True))
     return rows, bottom
+
+
+def _spread(wishes: Sequence[float], slots: range) -> list[int]:
+    """Rising rows out of the slots, in sum as near to the wishes as can be."""
+    # costs[i][j]: the least sum for the first i wishes with the first j slots.
+    costs = [[0.0] * (len(slots) + 1)]
+    for i, wish in enumerate(wishes):
+        line = [math.inf] * (len(slots) + 1)
+        for j, slot in enumerate(slots):
+            line[j + 1] = min(line[j], costs[i][j] + abs(slot - wish))
+        costs.append(line)
+    rows, j = [], len(slots)
+    for i in range(len(wishes), 0, -1):
+        while costs[i][j - 1] == costs[i][j]:
+            j -= 1
+        j -= 1
+        rows.append(slots[j])
+    return rows[::-1]
 
 
 class _Way(NamedTuple):

@@ -6,20 +6,23 @@ flow's number is the part of that gradient that comes back along this one way.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..bptt.record import Graph, OpNode, ParameterRecord, Reading, Record, SequenceRecord
 from ..clip import norm_of
 from ..errors import RecordError
 from .palette import number
 
-__all__ = ["Card", "Pill", "Step", "build", "short_name", "subscript", "visible"]
+__all__ = ["OPS", "Card", "Pill", "Scene", "Step", "build", "short_name", "subscript", "visible"]
 
 _DIGITS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-_OPS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "/", "negative": "−", "sigmoid": "σ", "power": "^",
+OPS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "/", "negative": "−", "sigmoid": "σ", "power": "^",
         "matmul": "@", "absolute": "| |", "identity": "=", "getitem": "[ ]", "reshape": "reshape"}  # fmt: skip
 
 
@@ -52,6 +55,14 @@ class Step:
     carried: dict[tuple[str, str], Reading] = field(default_factory=dict)
 
 
+class Scene(NamedTuple):
+    """What to draw: the steps, the first states as a step of their own, and steps that together have every box."""
+
+    steps: Sequence[Step]
+    first: Step
+    typical: Sequence[Step]
+
+
 def visible(labels: Sequence[str] | None) -> list[str] | None:
     """Labels as they can stand in a box: unprintable characters by their code point, at most 8 letters."""
     if labels is None:
@@ -75,8 +86,8 @@ def short_name(parameter: str) -> str:
 
 def build(
     record: Record, sequence: SequenceRecord, level: str, labels: Sequence[str] | None, targets: Sequence[str] | None
-) -> tuple[list[Step], Step]:
-    """Every step of a sequence at one level, and the first states as a step of their own.
+) -> Scene:
+    """Every step of a sequence at one level.
 
     Raises:
         RecordError: The level needs the graph, and the record was made without it.
@@ -92,6 +103,21 @@ def build(
     return scene.gates(record.graph) if level == "gate" else scene.ops(record.graph)
 
 
+class _Lazy(Sequence[Step]):
+    """Steps that are made when somebody asks for them: of 100,000, most stay folded."""
+
+    def __init__(self, make: Callable[[int], Step], count: int) -> None:
+        self.make, self.length = functools.lru_cache(maxsize=None)(make), count
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, t: Any) -> Any:
+        if isinstance(t, slice):
+            return [self.make(k) for k in range(*t.indices(self.length))]
+        return self.make(range(self.length)[t])
+
+
 class _Scene:
     def __init__(
         self, record: Record, sequence: SequenceRecord, labels: Sequence[str] | None, targets: Sequence[str] | None
@@ -99,6 +125,19 @@ class _Scene:
         self.record, self.sequence, self.labels, self.targets = record, sequence, labels, targets
         self.where = " / ".join(sequence.scope)
         self.readings = {s: sequence.readings(s) for s in sequence.states}
+        self.means = {s: value.mean(axis=(1, 2)).tolist() for s, value in sequence.states.items()}
+        norms = sequence.input_norms
+        blank = Reading(0.0, "no path") if sequence.complete else Reading(math.nan, "no backward yet")
+        self.inputs = [blank] * sequence.steps if norms is None else sequence.over_batch(norms)
+        self.arrivals = {
+            (s, where): sequence.over_batch(norms, sequence.reached[s] if sequence.complete else None)
+            for s, parts in sequence.arrivals.items()
+            for where, norms in parts.items()
+        }
+
+        # The state that the loss looks at: the one that most of the loss's gradient enters, h where they tie.
+        sums = {s: float(np.nansum(parts["outside"])) for s, parts in sequence.arrivals.items()}
+        self.output = max(sums, key=lambda s: (sums[s], s == "h"))
 
     # Boxes that every level has
 
@@ -106,7 +145,7 @@ class _Scene:
         return f"{self.where + ' / ' if self.where else ''}t={t + 1}: {what}"
 
     def state(self, name: str, t: int) -> Card:
-        mean = float(self.sequence.states[name][t].mean())
+        mean = self.means[name][t]
         kind = {"h": "hidden state", "c": "cell state"}.get(name, "state")
         about = self._at(t, f"{kind} {name}, mean {number(mean)}, ‖dL/d{name}‖ = {self.readings[name][t].norm:.3g}")
         return Card("state", subscript(_symbol(name), t + 1), number(mean), self.readings[name][t], about)
@@ -127,15 +166,9 @@ class _Scene:
         return step
 
     def input(self, t: int) -> Card:
-        norms, mean = self.sequence.input_norms, float(self.sequence.input_means[t])
-        if not self.sequence.complete:
-            reading = Reading(math.nan, "no backward yet")
-        elif norms is None:
-            reading = Reading(0.0, "no path")
-        else:
-            reading = self.sequence.reading(norms, t)
+        mean = float(self.sequence.input_means[t])
         label = f"“{self.labels[t]}”" if self.labels is not None else number(mean)
-        return Card("input", subscript("x", t + 1), label, reading, self._at(t, f"input x, mean {number(mean)}"))
+        return Card("input", subscript("x", t + 1), label, self.inputs[t], self._at(t, f"input x, mean {number(mean)}"))
 
     def loss(self, t: int) -> Card | None:
         losses = self.record.losses
@@ -145,52 +178,47 @@ class _Scene:
         about = self._at(t, f"its part of the loss{aim}: {losses[t]:.4g}")
         return Card("loss", subscript("L", t + 1), number(float(losses[t])), Reading(1.0, "value"), about)
 
+    def step(self, t: int) -> Step:
+        """The input, the states and the loss of one step, and the flow from the loss."""
+        step = Step(t)
+        for name in self.sequence.states:
+            step.cards[name] = self.state(name, t)
+        step.cards["x"] = self.input(t)
+        loss = self.loss(t)
+        if loss is not None:
+            step.cards["loss"] = loss
+            step.flows[self.output, "loss"] = self.arrivals[self.output, "outside"][t]
+        return step
+
     def steps(self) -> list[Step]:
-        """The inputs, states and losses of every step, and the flow from each loss."""
-        steps = []
-        for t in range(self.sequence.steps):
-            step = Step(t)
-            for name in self.sequence.states:
-                step.cards[name] = self.state(name, t)
-            step.cards["x"] = self.input(t)
-            loss = self.loss(t)
-            if loss is not None:
-                step.cards["loss"] = loss
-                output = self.output
-                step.flows[output, "loss"] = self.arrival(output, "outside", t)
-            steps.append(step)
-        return steps
-
-    @property
-    def output(self) -> str:
-        """The state that the loss looks at: h, or the one that most of the loss's gradient enters."""
-        sums = {s: float(a["outside"].sum()) for s, a in self.sequence.arrivals.items()}
-        return max(sums, key=lambda s: (sums[s], s == "h"))
-
-    def arrival(self, state: str, where: str, t: int) -> Reading:
-        reached = bool(self.sequence.reached[state][t]) or not self.sequence.complete
-        return self.sequence.reading(self.sequence.arrivals[state][where], t, reached=reached)
+        return [self.step(t) for t in range(self.sequence.steps)]
 
     # Levels
 
-    def cells(self) -> tuple[list[Step], Step]:
+    def cells(self) -> Scene:
         """Each step as its states: how much of the gradient arrives from the loss, from h, from the next step."""
-        steps = self.steps()
-        names = list(self.sequence.states)
-        for step in steps:
-            t = step.time
-            step.flows["x", self.output] = step.cards["x"].reading
-            for name in names:
-                if name != self.output and self.sequence.arrivals[name]["same"].any():
-                    step.flows[name, self.output] = self.arrival(name, "same", t)
-                if t:
-                    step.carried[name, name] = self.arrival(name, "next", t - 1)
+        aside = [
+            s for s in self.sequence.states if s != self.output and np.any(self.sequence.arrivals[s]["same"])
+        ]
         first = self.first()
-        for name, card in first.cards.items():
-            steps[0].carried[name, name] = card.reading
-        return steps, first
 
-    def gates(self, graph: Graph) -> tuple[list[Step], Step]:
+        def cell(t: int) -> Step:
+            step = self.step(t)
+            step.flows["x", self.output] = step.cards["x"].reading
+            for name in aside:
+                step.flows[name, self.output] = self.arrivals[name, "same"][t]
+            for name in self.sequence.states:
+                if t:
+                    step.carried[name, name] = self.arrivals[name, "next"][t - 1]
+                elif name in first.cards:
+                    step.carried[name, name] = first.cards[name].reading
+            return step
+
+        steps = _Lazy(cell, self.sequence.steps)
+        losses = np.atleast_1d(self.record.losses if self.record.losses is not None else np.nan)
+        return Scene(steps, first, [steps[t] for t in {0, len(steps) - 1, int(np.argmin(np.isnan(losses)))}])
+
+    def gates(self, graph: Graph) -> Scene:
         """Each step as its named parts, with the exact part of the gradient on every way between two."""
         steps, name = self.steps(), self.sequence.name
         keys: dict[int, str] = {}
@@ -214,7 +242,7 @@ class _Scene:
                 steps[b.time].carried[keys[a.id], keys[b.id]] = flow.reading
         for parameter in self.record.parameters.values():
             self._pills(graph, steps, keys, parameter)
-        return steps, self.first()
+        return Scene(steps, self.first(), steps)
 
     def _pills(self, graph: Graph, steps: list[Step], keys: dict[int, str], parameter: ParameterRecord) -> None:
         """Put each use of a weight on the box that uses it (the first, where several do)."""
@@ -233,7 +261,7 @@ class _Scene:
             pill = Pill(short_name(parameter.name), parameter.name, reading)
             cards[keys[box.id]] = card._replace(pills=(*card.pills, pill))
 
-    def ops(self, graph: Graph) -> tuple[list[Step], Step]:
+    def ops(self, graph: Graph) -> Scene:
         """Each step as its ops."""
         steps, name = self.steps(), self.sequence.name
         where: dict[int, tuple[int, str]] = {}  # node: (time, key)
@@ -253,7 +281,7 @@ class _Scene:
                 counts[t, f"{key} {node.op}"] = n = counts.get((t, f"{key} {node.op}"), 0) + 1
                 key = f"{key} {node.op} {n}"
             where[node.id] = (t, key)
-            symbol = _OPS.get(node.op or "", node.op or "")
+            symbol = OPS.get(node.op or "", node.op or "")
             if role and box.kind == "state":
                 card = steps[t].cards[key]
                 steps[t].cards[key] = card._replace(title=f"{card.title} = {symbol}", pills=self._uses(graph, node))
@@ -276,7 +304,7 @@ class _Scene:
                     steps[t].flows[origin, key] = part
                 elif s == t - 1:
                     steps[t].carried[origin, key] = part
-        return steps, self.first()
+        return Scene(steps, self.first(), steps)
 
     def _uses(self, graph: Graph, node: OpNode) -> tuple[Pill, ...]:
         return tuple(

@@ -28,7 +28,7 @@ def strip_rows(sequence: SequenceRecord) -> list[Row]:
     if sequence.input_norms is not None:
         norms["x"] = sequence.input_norms
     for symbol, by_step in norms.items():
-        rows.append(Row(symbol, symbol, [sequence.reading(by_step, t) for t in range(sequence.steps)]))
+        rows.append(Row(symbol, symbol, sequence.over_batch(by_step)))
     return rows
 
 

@@ -92,7 +92,7 @@ def test_steps_past_the_end_are_padding():
 def test_reading_of_an_incomplete_record_comes_before_any_other_kind():
     s = dataclasses.replace(record().sequence(), complete=False, lengths=np.array([1, 1]))
     assert {r.kind for r in s.readings()} == {"no backward yet"}
-    assert s.reading(s.norms(), 0, reached=False).kind == "no backward yet"
+    assert {r.kind for r in s.over_batch(s.norms(), np.zeros(s.steps, bool))} == {"no backward yet"}
 
 
 # Terms
