@@ -11,24 +11,49 @@ import graphviz
 
 from ..bptt.record import Reading
 from .layout import Layout, Point
-from .palette import BINS, SPECIAL, Look, look, number, shown
+from .palette import BINS, SPECIAL, Look, brief, look, number, shown
 from .picture import Picture
 from .scene import Card, Pill
 
-__all__ = ["FOLD", "GAP", "HEADER", "MARGIN", "PILL", "WIDTH", "Canvas", "identifier"]
+__all__ = ["FOLD", "GAP", "HEADER", "MARGIN", "PILL", "STUB", "WIDTH", "Canvas", "extent", "identifier", "shortened"]
 
 WIDTH, HEIGHT = 1200.0, 750.0  # points: 1,600 x 1,000 pixels at 100 %
 MARGIN, GAP = 12.0, 10.0
 HEADER = 18.0  # of a step's frame
 FOLD = 92.0  # width of a folded box
 PILL = 14.0  # height of a weight's use
+STUB = 34.0  # where a lane goes on in another row
 _TILES = 22  # at most, in a folded box
 _BLACK = "#000000"
+_NARROW = frozenset(" .,:;!|'()[]ijltfrI-/\\“”")
+_LOW = frozenset("₀₁₂₃₄₅₆₇₈₉")
 
 
 def identifier(text: str) -> str:
     """Letters, digits and _ for ids: anything else by its code point."""
     return "".join(c if c.isascii() and (c.isalnum() or c == "_") else f"u{ord(c):x}" for c in text)
+
+
+def extent(text: str, size: float = 10.0) -> float:
+    """The width of a text in Helvetica, near enough."""
+    return sum(_width(c) for c in text) * size
+
+
+def _width(letter: str) -> float:
+    if letter in _NARROW:
+        return 0.3
+    if letter.isascii() or letter in "“”…":
+        return 0.95 if letter in "mwMW@%…" else 0.7 if letter.isupper() else 0.556
+    return 0.36 if letter in _LOW else 0.6 if letter < "\u1100" else 1.05
+
+
+def shortened(text: str, width: float, size: float = 10.0) -> str:
+    """As much of a text as fits, with … for the rest."""
+    if extent(text, size) <= width:
+        return text
+    while text and extent(text + "…", size) > width:
+        text = text[:-1]
+    return text + "…"
 
 
 def _quoted(text: str) -> str:
@@ -116,18 +141,19 @@ class Canvas:
     ) -> None:  # fmt: skip
         gradient = shown(card.reading)
         gradient = "" if card.kind == "loss" else gradient if gradient == "no path" else f"g {gradient}"
-        lines = [card.title, card.line, gradient]
+        lines = [shortened(text, width - 1) for text in (card.title, card.line, gradient)]
         attributes = _style(look(card.reading), card.kind)
         self._node(
             name, center, width, height, label="\\n".join(_quoted(x) for x in lines if x),
             tooltip=_quoted(card.about), **{"class": f"{card.kind} t{t + 1}"}, **attributes,
         )  # fmt: skip
         y = center[1] + height / 2
-        for pill in pills:
-            paint = look(pill.reading)
+        for k, pill in enumerate(pills):
+            paint, size = look(pill.reading), brief(pill.reading)
+            words = f"{shortened(pill.name, width - 1 - extent(' ' + size))} {size}".strip()
             self._node(
-                f"{name}_{identifier(pill.name)}", (center[0], y + PILL / 2), width, PILL,
-                label=_quoted(f"{pill.name} {shown(pill.reading)}"), fontsize="9.5",
+                f"{name}_{k}_{identifier(pill.name)}", (center[0], y + PILL / 2), width, PILL,
+                label=_quoted(words),
                 tooltip=_quoted(f"{pill.parameter}: this step's term of its gradient has norm {shown(pill.reading)}"),
                 **{"class": f"use use-{identifier(pill.name)} t{t + 1}"}, **_style(paint, "pill"),
             )  # fmt: skip
@@ -221,7 +247,7 @@ class Canvas:
                     x, base = MARGIN, self.band(height + 6)
                 else:
                     x += 14
-            step = wide if kind == "bin" else wide + 8
+            step = wide if kind == "bin" else wide + 14
             shape = "tile" if kind == "bin" else "gate"
             self._node(f"legend_{k}", (x + step / 2 - (0 if kind == "bin" else 2), base + height / 2),
                 step if kind == "bin" else step - 8, height, label=_quoted(paint.legend), **{"class": "legend"},
@@ -249,7 +275,8 @@ def _style(paint: Look, kind: str) -> dict[str, str]:
     if kind == "tile":
         border, pen = "#8f8f8f", "0.5"
     if paint.style == "striped":
-        style, fill = "striped", f"{paint.edge};0.08:#ffffff;0.84:{paint.edge}"
+        bar = 0.2 if kind == "tile" else 0.08
+        style, fill = "striped", f"{paint.edge};{bar}:#ffffff;{1 - 2 * bar:.2g}:{paint.edge}"
     elif paint.style == "heavy":
         border, pen = paint.edge, "1.5" if kind == "tile" else "3"
     elif "d" in paint.style:  # dashed, dotted

@@ -62,7 +62,7 @@ def clipping(
         title or f"{chosen.cell}: clipping {how}, threshold C = {number(clipping.threshold)}: {did}",
         _clipping_story(clipping, terms),
     )
-    weight_name = short_name(weight.name)
+    weight_name = short_name(weight.name, chosen.name)
     readings = [Reading(terms.get(t, 0.0), "value") for t in range(chosen.steps)]
     readings = [chosen.norm_reading(r.norm) for r in readings]
     canvas.row_title(f"before: what each step adds to ∂L/∂{weight_name}")
@@ -137,7 +137,8 @@ def _totals(
         if x + width > canvas.room[0]:
             base, x = canvas.band(height + GAP), MARGIN
         turned = "" if angles is None else f"turned by {number(angles[name])}°"
-        card = Card("gate", short_name(name), turned, sequence.norm_reading(norm), f"{name}: ‖∂L/∂{name}‖ = {norm:.3g}")
+        about = f"{name}: ‖∂L/∂{name}‖ = {norm:.3g}"
+        card = Card("gate", short_name(name, sequence.name), turned, sequence.norm_reading(norm), about)
         canvas.card(f"{row}_{identifier(name)}", card, (x + width / 2, base + height / 2), width, height, ())
         x += width + 8
     canvas.reach(x)

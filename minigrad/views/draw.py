@@ -12,10 +12,10 @@ from itertools import pairwise
 
 from ..bptt.record import Reading, Record, SequenceRecord
 from ..errors import DrawError
-from .canvas import FOLD, GAP, HEADER, MARGIN, PILL, Canvas, identifier
+from .canvas import FOLD, GAP, HEADER, MARGIN, PILL, STUB, Canvas, extent, identifier
 from .clipped import clipping as clipping
 from .fold import Band, bands
-from .layout import Item, Layout, arrange
+from .layout import PORT, Item, Layout, arrange
 from .palette import number, shown
 from .picture import Picture
 from .scene import Card, Scene, Step, build, subscript, visible
@@ -25,6 +25,7 @@ from .whole import graph as graph
 __all__ = ["LEVELS", "clipping", "compare", "graph", "unrolled"]
 
 LEVELS = ("strip", "cell", "gate", "op")
+_WIDEST = 90.0  # of the words in a box
 _SIZES = {"cell": (92.0, 46.0), "gate": (56.0, 42.0), "op": (56.0, 42.0)}  # of a box
 
 
@@ -153,14 +154,14 @@ def _steps(
     canvas: Canvas, sequence: SequenceRecord, scene: Scene, level: str, everything: bool
 ) -> None:
     steps, first, typical = scene
-    left = _SIZES[level][0] * 0.8 + GAP if first.cards else 0.0
+    left = max(STUB, _SIZES[level][0] * 0.8 + GAP if first.cards else 0.0)
     norms = list(zip(*(sequence.readings(s) for s in sequence.states), strict=True))
     for compact in (False, True):
         layout, items = _layout(sequence, typical, level, compact)
         rows = bands(norms, layout.width + GAP, layout.height + GAP, left, everything, canvas.room)
-        if {0, len(steps) - 1} <= {column for row in rows for column in row if isinstance(column, int)}:
+        if everything or len(rows) * (layout.height + GAP) <= canvas.room[1]:
             break  # else once more without the mean values, which lets two rows of steps on the page
-    painter = _Painter(canvas, sequence, steps, first, layout, items, level, compact)
+    painter = _Painter(canvas, sequence, steps, first, layout, items, level, compact, left)
     for row in rows:
         painter.band(row)
     canvas.legend("name\ng = ‖∂L/∂name‖" if compact else "name\nmean value\ng = ‖∂L/∂name‖")
@@ -181,7 +182,7 @@ def _layout(
                 cards[key] = card
         flows.update(dict.fromkeys(step.flows))
         carried.update(dict.fromkeys(step.carried))
-    output = next((a for a, b in flows if b == "loss"), None)
+    output = next((b if a == "x" else a for a, b in flows if b == "loss" or (a == "x" and level == "cell")), None)
     states = sorted(sequence.states, key=lambda s: s == output)  # the lane that the loss hangs on comes last
     kinds = {"state": "state", "input": "input", "loss": "output"}
     order = [*states, *(k for k in cards if k not in states)]
@@ -190,6 +191,10 @@ def _layout(
     }
     if level == "cell":
         return _cell_layout(states, items), items
+    for k, card in cards.items():  # long names make a box wider, and are cut beyond that
+        words = [card.title, *(f"{pill.name} 0.012" for pill in card.pills)]
+        wide = min(max(extent(text) for text in words), _WIDEST) + 1.5
+        items[k] = items[k]._replace(width=max(width, wide if card.kind != "input" else width))
     row_gap = 9 if compact else 16
     layout = arrange(
         list(items.values()), list(flows), list(carried), row_gap=row_gap, column_gap=14, header=HEADER
@@ -200,10 +205,11 @@ def _layout(
 def _cell_layout(states: list[str], items: dict[str, Item]) -> Layout:
     """The states above each other, the input and the loss side by side below them."""
     width, height = _SIZES["cell"]
-    small, row, frame = 50.0, height + 18, width + 16
+    aside = states[:-2]  # they reach the last one past those between
+    small, row, frame = 50.0, height + 18, width + 16 + PORT * len(aside)
     total = HEADER + row * (len(states) + 1)
     centres = [total - HEADER - row * (k + 0.5) + 4 for k in range(len(states) + 1)]
-    middle = frame / 2
+    middle = (width + 16) / 2
     places = {s: (middle, y) for s, y in zip(states, centres, strict=False)}
     layout = Layout(frame, total, places, dict(zip(states, centres, strict=False)))
     last = states[-1]
@@ -217,6 +223,10 @@ def _cell_layout(states: list[str], items: dict[str, Item]) -> Layout:
                 layout.wires[last, "loss"] = [(x, top), (x, bottom)]
     for upper, lower in pairwise(states):
         layout.wires[upper, lower] = [(middle, places[upper][1] - height / 2), (middle, places[lower][1] + height / 2)]
+    for k, upper in enumerate(aside):
+        edge, turn, down = middle + width / 2, middle + width / 2 + 4 + PORT * (k + 1), 4 + PORT * (k + 1)
+        start, end = places[upper][1] - 8, places[last][1] + down
+        layout.wires[upper, last] = [(edge, start), (turn, start), (turn, end), (edge, end)]
     for s in states:
         layout.carried[s, s] = [(0.0, places[s][1]), (middle - width / 2, places[s][1])]
     return layout
@@ -234,10 +244,10 @@ class _Painter:
 
     def __init__(
         self, canvas: Canvas, sequence: SequenceRecord, steps: Sequence[Step], first: Step, layout: Layout,
-        items: dict[str, Item], level: str, compact: bool,
+        items: dict[str, Item], level: str, compact: bool, left: float,
     ) -> None:  # fmt: skip
         self.canvas, self.sequence, self.steps, self.first = canvas, sequence, steps, first
-        self.layout, self.items, self.level, self.compact = layout, items, level, compact
+        self.layout, self.items, self.level, self.compact, self.left = layout, items, level, compact, left
 
     def band(self, columns: Band) -> None:
         layout, canvas = self.layout, self.canvas
@@ -248,8 +258,9 @@ class _Painter:
         start = columns[0]
         if isinstance(start, int) and start > 0:  # a band that goes on from the one above
             for state, y in layout.lanes.items():
-                ends[state] = (x + 26, canvas.stub(x, base + y, f"t={start}", f"from{start}_{state}"))
-            x += 34
+                name = f"from{start}_{identifier(state)}"
+                ends[state] = (x + self.left - 8, canvas.stub(x + self.left - STUB, base + y, f"t={start}", name))
+            x += self.left  # its columns stand below those of the row above
         for k, column in enumerate(columns):
             if isinstance(column, range):
                 ends, x = self.fold(column, x, base, ends)
@@ -264,9 +275,9 @@ class _Painter:
             if following is None and column + 1 < len(self.steps):
                 for state, (edge, tail) in ends.items():
                     y = base + layout.lanes[state]
-                    stub = canvas.stub(x + 8, y, f"t={column + 2}", f"to{column + 2}_{state}")
+                    stub = canvas.stub(x + 8, y, f"t={column + 2}", f"to{column + 2}_{identifier(state)}")
                     canvas.wire(tail, stub, [(edge, y), (x + 6, y)], self._next(column + 1, state), dashed=True)
-                canvas.reach(x + 34)
+                canvas.reach(x + STUB)
         canvas.reach(x)
 
     def _next(self, t: int, state: str) -> Reading:
@@ -281,10 +292,10 @@ class _Painter:
             if self.compact:
                 card = _compacted(card)
             if state in self.layout.lanes:
-                name = f"{state}_0"
+                name = f"{identifier(state)}_0"
                 self.canvas.card(name, card, (x + width / 2, base + self.layout.lanes[state]), width, height, ())
                 ends[state] = (x + width, name)
-        return ends, x + width + GAP
+        return ends, x + self.left
 
     def step(
         self, step: Step, x: float, base: float, ends: dict[str, tuple[float, str]]

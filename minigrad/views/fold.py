@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ..bptt.record import Reading
-from .canvas import FOLD, GAP
+from .canvas import FOLD, GAP, STUB
 
 __all__ = ["Band", "bands"]
 
@@ -22,24 +22,29 @@ def bands(
     count = len(norms)
     if everything:
         return [[-1, *range(count)]]
-    across = max(1, int((room[0] - left) // width))
     down = max(1, int(room[1] // height))
+    across = int((room[0] - left) // width)
+    if count > across:  # several rows: room for the stubs that lead from one to the next
+        across = max(1, int((room[0] - left - STUB) // width))
     if count <= across * down:
         each = math.ceil(count / math.ceil(count / across))  # rows of one length
         rows = [list(range(k, min(k + each, count))) for k in range(0, count, each)]
         return [[-1, *rows[0]], *rows[1:]]  # type: ignore[list-item]
     folded = max(0, int((room[0] - left - FOLD - GAP) // width))
-    keep = folded if folded >= 2 else min(2, down)
-    marks = _anomalies(norms)
-    # A second fold takes the room of a column; one odd step in the middle is worth it.
-    head = max(1, (keep - 1) // 2) if keep > 1 else 0
-    kept = [*range(head), *range(count - (keep - head), count)]
-    odd = [t for t in marks if t not in kept]
-    spare = int((room[0] - left - 2 * (FOLD + GAP)) // width)
-    if odd and spare >= 3:
-        keep = spare - 1
-        head = max(1, (keep - 1) // 2)
-        kept = sorted({*range(head), odd[0], *range(count - (keep - head), count)})
+    keep = max(2, folded)
+    head = max(1, (keep - 1) // 2)
+    kept = {*range(head), *range(count - (keep - head), count)}
+    odd: list[int] = []
+    for t in _anomalies(norms):
+        if t not in kept and all(abs(t - other) > 2 for other in odd):
+            odd.append(t)
+    # Another fold takes the room of a column; an odd step in the middle is worth it, up to three of them.
+    for extra in range(min(3, len(odd)), 0, -1):
+        keep = int((room[0] - left - (extra + 1) * (FOLD + GAP)) // width) - extra
+        if keep >= 2:
+            head = max(1, (keep - 1) // 2)
+            kept = {*range(head), *odd[:extra], *range(count - (keep - head), count)}
+            break
     columns: Band = [-1]
     before = -1
     for t in sorted(kept):
@@ -47,9 +52,9 @@ def bands(
             columns.append(range(before + 1, t))
         columns.append(t)
         before = t
-    if folded >= 2 or down < 2:
+    if folded >= 2:
         return [columns]
-    split = next(k for k, c in enumerate(columns) if isinstance(c, range)) + 1
+    split = next((k for k, c in enumerate(columns) if isinstance(c, range)), 1) + 1
     return [columns[:split], columns[split:]]
 
 

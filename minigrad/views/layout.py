@@ -10,7 +10,7 @@ from the lower left corner of the step.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -83,39 +83,41 @@ def arrange(
     by_key = {item.key: item for item in items}
     columns = _columns(items, edges) if columns is None else columns
     rows, bottom = _rows(items, edges, carried, columns)
-    # Rows become heights, from the top down.
+    router = _Router(by_key, columns, rows)
+    # Near rows first: they take the inner ports, so that the wires of one box do not cross.
+    for a, b, is_carried in sorted(
+        [(a, b, False) for a, b in edges] + [(a, b, True) for a, b in carried],
+        key=lambda edge: abs(rows[edge[0]] - rows[edge[1]]),
+    ):
+        router.plan(a, b, carried=is_carried)
+    # Rows become heights, from the top down, and columns x positions, each gap as wide as its wires ask for.
     tall = [max((i.height + i.above for i in items if rows[i.key] == r), default=0.0) for r in range(bottom + 1)]
     low = [max((i.height for i in items if rows[i.key] == r), default=0.0) for r in range(bottom + 1)]
-    height = header + sum(tall) + row_gap * (bottom + 1)
-    centres, top = [], height - header - row_gap * 0.25
+    gaps = [max(row_gap, PORT * (len(router.channel(r)) + 1)) for r in range(bottom)] + [row_gap * 0.75]
+    height = header + row_gap * 0.25 + sum(tall) + sum(gaps)
+    centres, channels, top = [], [], height - header - row_gap * 0.25
     for r in range(bottom + 1):
         centres.append(top - tall[r] + low[r] / 2)
-        top -= tall[r] + row_gap
-    router = _Router(by_key, columns, rows, centres, row_gap)
-    ways = [(a, b, router.plan(a, b, carried=False)) for a, b in edges]
-    ways += [(a, b, router.plan(a, b, carried=True)) for a, b in carried]
-    # Columns become x positions, each gutter as wide as its wires ask for.
+        channels.append((top - tall[r], gaps[r]))
+        top -= tall[r] + gaps[r]
     last = max(columns.values(), default=0)
     widths = [max((i.width for i in items if columns[i.key] == c), default=0.0) for c in range(last + 1)]
     gutters = [
-        max(column_gap / (2 if c in (-1, last) else 1), ARROW + PORT * (router.tracks(c) + 1))
+        max(column_gap / (2 if c in (-1, last) else 1), ARROW + PORT * (len(router.gutter(c)) + 1))
         for c in range(-1, last + 1)
     ]
     lefts = [gutters[0]]
     for c in range(last):
         lefts.append(lefts[-1] + widths[c] + gutters[c + 1])
-    places = {
-        i.key: (lefts[columns[i.key]] + widths[columns[i.key]] / 2, centres[rows[i.key]]) for i in items
-    }
     layout = Layout(
         width=lefts[-1] + widths[-1] + gutters[-1],
         height=height,
-        places=places,
+        places={i.key: (lefts[columns[i.key]] + widths[columns[i.key]] / 2, centres[rows[i.key]]) for i in items},
         lanes={i.key: centres[rows[i.key]] for i in items if i.kind == "state"},
     )
-    starts = [0.0 if c < 0 else lefts[c] + widths[c] for c in range(-1, last + 1)]  # of each gutter
-    for a, b, way in ways:
-        (layout.carried if way.carried else layout.wires)[a, b] = router.corners(way, places, starts)
+    starts = [0.0, *(left + width for left, width in zip(lefts, widths, strict=True))]  # of each gutter
+    for way, corners in router.wires(layout.places, centres, channels, starts):
+        (layout.carried if way.carried else layout.wires)[way.source, way.target] = corners
     return layout
 
 
@@ -213,57 +215,57 @@ def _spread(wishes: Sequence[float], slots: range) -> list[int]:
 
 
 class _Way(NamedTuple):
-    """A wire before the gutters have a width: (gutter, height to go to) in turn, between two ends."""
+    """A wire before gaps have a width: out to a gutter, up or down in it, along a channel to another one, in.
+
+    Attributes:
+        source, target: Its ends.
+        carried: Whether it comes from the step before.
+        gutters: None for a straight one, one, or two with a channel between them.
+        channel: The row below whose boxes the channel runs.
+        leaves, arrives: The port at either end: 1 is the first above the middle, -1 the first below it.
+        backward: Whether it leaves on the left.
+    """
 
     source: str
     target: str
-    start: float  # height at which it leaves
-    end: float  # height at which it arrives
-    gutters: tuple[int, ...]
-    middle: float | None  # height between two gutters
     carried: bool
-    vertical: bool  # straight up or down, inside one column
+    gutters: tuple[int, ...] = ()
+    channel: int | None = None
+    leaves: int = 0
+    arrives: int = 0
+    backward: bool = False
 
 
 class _Router:
-    """Chooses gutters and ports, so that wires keep apart and pass under no box."""
+    """Chooses gutters, channels and ports, so that wires keep apart and pass under no box."""
 
-    def __init__(
-        self,
-        items: Mapping[str, Item],
-        columns: Mapping[str, int],
-        rows: Mapping[str, int],
-        centres: Sequence[float],
-        row_gap: float,
-    ) -> None:
-        self.items, self.columns, self.rows, self.centres, self.row_gap = items, columns, rows, centres, row_gap
+    def __init__(self, items: Mapping[str, Item], columns: Mapping[str, int], rows: Mapping[str, int]) -> None:
+        self.items, self.columns, self.rows = items, columns, rows
         self.taken = {(columns[k], rows[k]) for k in items}
         self.ways: list[_Way] = []
-        self.used_ports: dict[tuple[str, str, int], int] = {}
+        self.ports: dict[tuple[int, int], list[tuple[int, int]]] = {}  # (row, port): columns it runs along
 
-    def plan(self, source: str, target: str, *, carried: bool) -> _Way:
+    def plan(self, source: str, target: str, *, carried: bool) -> None:
         a, b = -1 if carried else self.columns[source], self.columns[target]
         p, q = self.rows[source], self.rows[target]
-        if not carried and a == b and self._clear(p, q, a):
-            way = _Way(source, target, self.centres[p], self.centres[q], (), None, False, True)
-        elif p == q and b > a and self._free(p, a, b):
-            way = _Way(source, target, self.centres[p], self.centres[q], (), None, carried, False)
-        else:
-            start = self.centres[p] + (0 if carried else self._port(source, "out", q - p))
-            end = self.centres[q] + self._port(target, "in", p - q)
-            # Into the same column a wire goes back, through the gutter on its left.
-            if b <= a + 1 or self._free(p, a, b):
-                way = _Way(source, target, start, end, (b - 1,), None, carried, False)
-            elif self._free(q, a, b):
-                way = _Way(source, target, start, end, (a,), None, carried, False)
-            else:
-                side = -1 if q >= p else 1  # between two rows, on the target's side
-                used = sum(w.middle is not None for w in self.ways)
-                edge = max((i.height / 2 for k, i in self.items.items() if self.rows[k] == p), default=0)
-                middle = self.centres[p] + side * (edge + self.row_gap / 2 - PORT + PORT * (used % 3))
-                way = _Way(source, target, start, end, (a, b - 1), middle, carried, False)
-        self.ways.append(way)
-        return way
+        way = _Way(source, target, carried, backward=not carried and b <= a)
+        near = a - way.backward  # the gutter beside the source
+        if (a == b and self._clear(p, q, a)) or (p == q and b > a and self._free(p, a, b)):
+            self.ways.append(way)
+            return
+        if near == b - 1 or (b > a and self._free(p, a, b)):
+            way = way._replace(gutters=(b - 1,))
+        elif b > a and self._free(q, a, b):
+            way = way._replace(gutters=(a,))
+        else:  # between two rows, on the target's side
+            way = way._replace(gutters=(near, b - 1), channel=p if q >= p else p - 1)
+        # Above the middle of a box for a wire that comes from above or goes up.
+        up = 1 if q < p else -1
+        below = -up if way.channel is None or p != q else -1
+        run = sorted((2 * a + (-1 if way.backward else 1), 2 * way.gutters[0] + 1))
+        leaves = 0 if carried else self._port(p, up, *run)
+        arrives = self._port(q, below, 2 * way.gutters[-1] + 1, 2 * b - 1)
+        self.ways.append(way._replace(leaves=leaves, arrives=arrives))
 
     def _free(self, row: int, a: int, b: int) -> bool:
         return not any((c, row) in self.taken for c in range(a + 1, b))
@@ -272,43 +274,70 @@ class _Router:
         """Whether nothing stands between two rows of a column."""
         return p != q and not any((column, r) in self.taken for r in range(min(p, q) + 1, max(p, q)))
 
-    def _port(self, key: str, side: str, direction: int) -> float:
-        """The next free height beside the middle of a box's side: above it for a wire from above."""
-        up = direction < 0
-        count = self.used_ports[key, side, up] = self.used_ports.get((key, side, up), 0) + 1
-        reach = self.items[key].height / 2 - 3
-        return (1 if up else -1) * min(PORT * count, reach)
+    def _port(self, row: int, side: int, first: int, last: int) -> int:
+        """The innermost port of a row that no wire uses from here to there; a column c is 2c, its right gutter 2c+1."""
+        port = side
+        while any(first <= end and start <= last for start, end in self.ports.get((row, port), ())):
+            port += side
+        self.ports.setdefault((row, port), []).append((first, last))
+        return port
 
-    def tracks(self, gutter: int) -> int:
-        return sum(gutter in w.gutters for w in self.ways)
+    def gutter(self, column: int) -> list[_Way]:
+        return [w for w in self.ways if column in w.gutters]
 
-    def corners(self, way: _Way, places: Mapping[str, Point], starts: Sequence[float]) -> list[Point]:
-        source, target = self.items[way.source], self.items[way.target]
-        if way.vertical:
-            (x, y), up = places[way.source], 1 if way.end > way.start else -1
-            far = places[way.target][1] - up * target.height / 2
-            return [(x, y + up * source.height / 2), (x, far - (target.above if up < 0 else 0))]
-        first = (0.0, way.start) if way.carried else (places[way.source][0] + source.width / 2, way.start)
-        last = (places[way.target][0] - target.width / 2, way.end)
-        if not way.gutters:
-            return [first, last]
-        xs = [starts[g + 1] + ARROW + PORT * self._order(g).index(way) for g in way.gutters]
-        if way.middle is None:
-            if self.columns[way.target] <= self.columns[way.source] and not way.carried:
-                first = (places[way.source][0] - source.width / 2, way.start)
-            return [first, (xs[0], way.start), (xs[0], way.end), last]
-        return [first, (xs[0], way.start), (xs[0], way.middle), (xs[1], way.middle), (xs[1], way.end), last]
+    def channel(self, row: int) -> list[_Way]:
+        return [w for w in self.ways if w.channel == row]
 
-    def _order(self, gutter: int) -> list[_Way]:
-        """The wires of a gutter from left to right, so that those of one fan do not cross.
+    def wires(
+        self, places: Mapping[str, Point], centres: Sequence[float], channels: Sequence[tuple[float, float]],
+        starts: Sequence[float],
+    ) -> Iterator[tuple[_Way, list[Point]]]:  # fmt: skip
+        """The corners of every wire.
 
-        Rising wires: the topmost first. Falling wires: the lowest first.
+        Args:
+            places: The centre of each box.
+            centres: The height of each row.
+            channels: The upper edge and the width of the gap below each row.
+            starts: Where each gutter begins, from the one on the left of the first column.
         """
+        heights: dict[tuple[int, int], float] = {}
+        for row, port in {(row, 0) for row in self.rows.values()} | set(self.ports):
+            count = max((abs(k) for r, k in self.ports if r == row and k * port > 0), default=1)
+            reach = 0.38 * min(i.height for k, i in self.items.items() if self.rows[k] == row)
+            heights[row, port] = centres[row] + port * min(PORT, reach / count)
+        levels = {  # of each wire in its channel
+            way: edge - gap * (k + 1) / (len(self.channel(row)) + 1)
+            for row, (edge, gap) in enumerate(channels)
+            for k, way in enumerate(self.channel(row))
+        }
+        ends = {w: (heights[self.rows[w.source], w.leaves], heights[self.rows[w.target], w.arrives]) for w in self.ways}
 
-        def rank(way: _Way) -> tuple[bool, float]:
-            ends = [way.start, way.end] if way.middle is None else (
-                [way.start, way.middle] if gutter == way.gutters[0] else [way.middle, way.end])  # fmt: skip
-            rising = ends[1] > ends[0]
-            return rising, -sum(ends) if rising else sum(ends)
+        def rank(way: _Way, gutter: int) -> tuple[bool, float]:
+            """Order in a gutter, so that no fan crosses: falling wires, the lowest first; rising, the topmost."""
+            start, end = ends[way]
+            if way.channel is not None:
+                start, end = (start, levels[way]) if gutter == way.gutters[0] else (levels[way], end)
+            return (True, -start - end) if end > start else (False, start + end)
 
-        return sorted((w for w in self.ways if gutter in w.gutters), key=rank)
+        tracks = {
+            (way, g): start + ARROW + PORT * k
+            for g, start in enumerate(starts, -1)
+            for k, way in enumerate(sorted(self.gutter(g), key=lambda way, g=g: rank(way, g)))  # type: ignore[misc]
+        }
+        for way in self.ways:
+            source, target = self.items[way.source], self.items[way.target]
+            (x, y), (far_x, far_y), (start, end) = places[way.source], places[way.target], ends[way]
+            if not way.gutters and not way.carried and x == far_x:  # straight up or down
+                up = 1 if far_y > y else -1
+                labels = source.above if up > 0 else target.above
+                first, last = (x, y + up * source.height / 2), (x, far_y - up * target.height / 2)
+                yield way, [(x, first[1] + labels), last] if up > 0 else [first, (x, last[1] + labels)]
+                continue
+            out = (0.0 if way.carried else x + source.width / 2 * (-1 if way.backward else 1), start)
+            corners = [out]
+            if way.channel is not None:
+                one, two, level = tracks[way, way.gutters[0]], tracks[way, way.gutters[1]], levels[way]
+                corners += [(one, start), (one, level), (two, level), (two, end)]
+            elif way.gutters:
+                corners += [(tracks[way, way.gutters[0]], h) for h in (start, end)]
+            yield way, [*corners, (far_x - target.width / 2, end)]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..bptt.record import Reading
 
-__all__ = ["BINS", "SPECIAL", "Look", "look", "number", "shown"]
+__all__ = ["BINS", "SPECIAL", "Look", "brief", "look", "number", "shown"]
 
 
 class Look(NamedTuple):
@@ -90,3 +90,12 @@ def shown(reading: Reading) -> str:
     if reading.kind in ("no path", "padding", "no backward yet"):
         return {"no path": "no path", "padding": "pad", "no backward yet": "—"}[reading.kind]
     return number(reading.norm)
+
+
+def brief(reading: Reading) -> str:
+    """A gradient in at most five letters, "" where that is no number: 0.0012 becomes 1e-3."""
+    text = shown(reading)
+    if reading.kind != "value" or len(text) <= 5:
+        return text if len(text) <= 5 else ""
+    digits, exponent = f"{reading.norm:.0e}".split("e")
+    return f"{digits}e{int(exponent)}"

@@ -76,12 +76,13 @@ def subscript(symbol: str, t: int) -> str:
     return f"{symbol}{'' if len(symbol) <= 2 else ' '}{str(t).translate(_DIGITS)}"
 
 
-def short_name(parameter: str) -> str:
+def short_name(parameter: str, sequence: str = "l0") -> str:
     """lstm.weight_hh_l0 gives W_hh, lstm.bias_ih_l0 gives b_ih; another name its last part, or two."""
     above, _, name = parameter.rpartition(".")
     if name in ("weight", "bias"):
         return f"{above.rpartition('.')[2]}.{name}" if above else name
-    return name.removesuffix("_l0").replace("weight_", "W_", 1).replace("bias_", "b_", 1)
+    layer = sequence.rpartition("/")[2].partition(" #")[0]  # all that is drawn belongs to it
+    return name.removesuffix(f"_{layer}").replace("weight_", "W_", 1).replace("bias_", "b_", 1)
 
 
 def build(
@@ -135,9 +136,10 @@ class _Scene:
             for where, norms in parts.items()
         }
 
-        # The state that the loss looks at: the one that most of the loss's gradient enters, h where they tie.
+        # The state that the loss looks at: that which most of its gradient enters; where they tie, the first field.
         sums = {s: float(np.nansum(parts["outside"])) for s, parts in sequence.arrivals.items()}
-        self.output = max(sums, key=lambda s: (sums[s], s == "h"))
+        output = next(iter(sequence.initial), "h")
+        self.output = max(sums, key=lambda s: (sums[s], s == output))
 
     # Boxes that every level has
 
@@ -258,7 +260,7 @@ class _Scene:
             reading = Reading(math.nan, "no backward yet") if norm is None else self.sequence.norm_reading(norm)
             cards = steps[box.time].cards
             card = cards[keys[box.id]]
-            pill = Pill(short_name(parameter.name), parameter.name, reading)
+            pill = Pill(short_name(parameter.name, self.sequence.name), parameter.name, reading)
             cards[keys[box.id]] = card._replace(pills=(*card.pills, pill))
 
     def ops(self, graph: Graph) -> Scene:
@@ -308,7 +310,7 @@ class _Scene:
 
     def _uses(self, graph: Graph, node: OpNode) -> tuple[Pill, ...]:
         return tuple(
-            Pill(short_name(graph.nodes[p].name or "?"), graph.nodes[p].name or "?", part)
+            Pill(short_name(graph.nodes[p].name or "?", self.sequence.name), graph.nodes[p].name or "?", part)
             for p, part in zip(node.parents, node.parts, strict=True)
             if graph.nodes[p].op is None and graph.nodes[p].box < 0
         )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..bptt.record import Reading, SequenceRecord
 from .canvas import MARGIN, WIDTH, Canvas, identifier
-from .palette import shown
+from .palette import brief, shown
 
 __all__ = ["Row", "strip", "strip_rows"]
 
@@ -30,15 +30,6 @@ def strip_rows(sequence: SequenceRecord) -> list[Row]:
     for symbol, by_step in norms.items():
         rows.append(Row(symbol, symbol, sequence.over_batch(by_step)))
     return rows
-
-
-def _short(reading: Reading) -> str:
-    """A norm in at most five letters: 0.0012 becomes 1e-3."""
-    text = shown(reading)
-    if reading.kind != "value" or len(text) <= 5:
-        return text if len(text) <= 5 else ""
-    digits, exponent = f"{reading.norm:.0e}".split("e")
-    return f"{digits}e{int(exponent)}"
 
 
 def strip(canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None, everything: bool) -> None:
@@ -70,7 +61,7 @@ def strip(canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None,
                 letter = f" “{labels[t]}”" if labels and chunk == 1 else ""
                 canvas.tile(
                     f"{name}_{t + 1}", worst, (left + wide * (k + 0.5), base + 11), wide, 19,
-                    f"{where}{letter}: ‖∂L/∂{row.symbol}‖ = {shown(worst)}", _short(worst) if wide >= 27 else "",
+                    f"{where}{letter}: ‖∂L/∂{row.symbol}‖ = {shown(worst)}", brief(worst) if wide >= 27 else "",
                 )  # fmt: skip
         canvas.band(6 if len(groups) > 1 else 0)
     if labels and wide >= 8.6 and chunk == 1:
