@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -26,6 +27,7 @@ STUB = 34.0  # where a lane goes on in another row
 _TILES = 22  # at most, in a folded box
 _BLACK = "#000000"
 _NARROW = frozenset(" .,:;!|'()[]ijltfrI-/\\“”")
+_CONTROL = re.compile("[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufffe\\uffff]")  # no XML can hold these
 _LOW = frozenset("₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -49,7 +51,7 @@ def _width(letter: str) -> float:
 
 def shortened(text: str, width: float, size: float = 10.0) -> str:
     """As much of a text as fits, with … for the rest."""
-    if extent(text, size) <= width:
+    if 1.05 * size * len(text) <= width or extent(text, size) <= width:  # 1.05: the widest letter
         return text
     while text and extent(text + "…", size) > width:
         text = text[:-1]
@@ -58,7 +60,8 @@ def shortened(text: str, width: float, size: float = 10.0) -> str:
 
 def _quoted(text: str) -> str:
     """Text as it shall be read: no letter of it is DOT syntax, an escape or HTML."""
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    text = _CONTROL.sub(lambda letter: f"U+{ord(letter[0]):04X}", text)
+    return text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _attributes(values: dict[str, str]) -> str:
@@ -82,6 +85,7 @@ class Canvas:
         # Lines of DOT: written here, since graphviz would examine every value again, at ten times the cost.
         self.lines: list[str] = []
         self.bottom, self.right = 0.0, 0.0
+        self.plain = False  # no rounded corners: they are a third of a large drawing
 
     def band(self, height: float) -> float:
         """Take a band of this height; gives the y of its lower edge."""
@@ -98,17 +102,17 @@ class Canvas:
 
     def text(self, name: str, text: str, center: Point, size: float, **look: str) -> str:
         """Plain words around a point."""
-        return self._node(name, center, max(8.0, len(text) * size * 0.56), size * 1.3, label=_quoted(text),
+        return self._node(name, center, max(8.0, extent(text, size)), size * 1.3, label=_quoted(text),
             shape="plaintext", style="", fontsize=f"{size:g}", **look,
         )  # fmt: skip
 
     def _line(self, name: str, text: str, size: float, height: float, css: str) -> None:
         """Words that start at the left margin."""
-        base, width = self.band(height), max(200.0, len(text) * size * 0.62)
+        base, width = self.band(height), extent(text, size) + 4
         self._node(name, (MARGIN + width / 2, base + height / 2), width, size * 1.3, label=_quoted(text) + "\\l",
             shape="plaintext", style="", fontsize=f"{size:g}", **{"class": css, "margin": "0"},
         )  # fmt: skip
-        self.reach(MARGIN + len(text) * size * 0.52)
+        self.reach(MARGIN + width)
 
     def caption(self, title: str, story: str) -> None:
         self._line("caption", title, 14, 22, "caption")
@@ -120,7 +124,7 @@ class Canvas:
 
     def note(self, text: str, x: float) -> None:
         base = self.band(16)
-        self.text("note", text, (x + len(text) * 2.8, base + 8), 10)
+        self.text("note", text, (x + extent(text) / 2, base + 8), 10)
 
     @contextmanager
     def frame(self, t: int, x: float, base: float, width: float, height: float, prefix: str = "step") -> Iterator[None]:
@@ -128,8 +132,9 @@ class Canvas:
         attributes = {
             "bb": f"{x:.6g},{base:.6g},{x + width:.6g},{base + height:.6g}",
             "lp": f"{x + width / 2:.6g},{base + height - 10:.6g}", "label": f"t = {t + 1}", "fontsize": "11",
-            "style": "rounded,filled", "color": "#c8c8c8", "fillcolor": "#fafafa", "id": f"{prefix}_{t + 1}",
-            "class": "step", "tooltip": f"t = {t + 1}",
+            "style": "filled" if self.plain else "rounded,filled", "color": "#c8c8c8", "fillcolor": "#fafafa",
+            "id": f"{prefix}_{t + 1}",
+            "class": "step",
         }  # fmt: skip
         self.lines.append(f'\tsubgraph "cluster_{prefix}_{t + 1}" {{\n\tgraph {_attributes(attributes)}\n')
         yield
@@ -143,6 +148,8 @@ class Canvas:
         gradient = "" if card.kind == "loss" else gradient if gradient == "no path" else f"g {gradient}"
         lines = [shortened(text, width - 1) for text in (card.title, card.line, gradient)]
         attributes = _style(look(card.reading), card.kind)
+        if self.plain:
+            attributes["style"] = attributes["style"].replace("rounded,", "")
         self._node(
             name, center, width, height, label="\\n".join(_quoted(x) for x in lines if x),
             tooltip=_quoted(card.about), **{"class": f"{card.kind} t{t + 1}"}, **attributes,
@@ -175,7 +182,7 @@ class Canvas:
         if len(points) < 2:
             return
         paint, waiting = look(reading), reading.kind == "no backward yet"
-        size = math.log10(reading.norm) if reading.kind == "value" else -12.0
+        size = math.log10(reading.norm) if reading.kind == "value" else 1.0 if reading.kind == "not finite" else -12.0
         pen = min(max(0.8 + 0.32 * (size + 7), 0.8), 3.2)
         arrow = min(max(1.5 / pen, 0.4), 0.8)
         tip, far = (points[-1], points[-2]) if waiting else (points[0], points[1])
@@ -254,6 +261,7 @@ class Canvas:
                 **_style(paint, shape),
             )  # fmt: skip
             x += step
+            self.reach(x)
         self._node("legend_key", (x + 56, base + height / 2), 96, height + 6, label=_quoted(key),
             fillcolor="#ffffff", color="#555555", **{"class": "legend"},
         )  # fmt: skip
@@ -278,7 +286,9 @@ def _style(paint: Look, kind: str) -> dict[str, str]:
         bar = 0.2 if kind == "tile" else 0.08
         style, fill = "striped", f"{paint.edge};{bar}:#ffffff;{1 - 2 * bar:.2g}:{paint.edge}"
     elif paint.style == "heavy":
-        border, pen = paint.edge, "1.5" if kind == "tile" else "3"
+        border, pen = paint.edge, "1.5" if kind in ("tile", "pill") else "3"
+    elif paint.style == "invisible":
+        border, pen = paint.edge, "0.5"
     elif "d" in paint.style:  # dashed, dotted
         style = f"filled,{paint.style}" if style.startswith("rounded") else f"filled,{paint.style.split(',')[-1]}"
     shape = {"shape": "octagon"} if kind == "loss" else {}

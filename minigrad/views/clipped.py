@@ -101,7 +101,7 @@ def _terms(
     width, height, frame, end = 66.0, 34.0, 72.0, 86.0
     middle = height / 2 + 6
     layout = Layout(frame, height + HEADER + 10, {"W": (frame / 2, middle)}, {"W": middle})
-    room = (canvas.room[0] - end - 20, layout.height * 1.5)
+    room = (canvas.room[0] - end - 22, layout.height * 1.5)
     (columns,) = bands([[r] for r in readings], frame + 4, layout.height, 0.0, everything, room)
     base, x = canvas.band(layout.height + 2), MARGIN
     for column in columns[1:]:
@@ -119,11 +119,11 @@ def _terms(
         x += frame + 4
     if total is not None:
         y = base + layout.lanes["W"]
-        canvas.text(f"{row}_equals", "Σ =", (x + 8, y), 12)
+        canvas.text(f"{row}_equals", "Σ =", (x + 9, y), 12)
         about = f"the sum of all terms: ‖∂L/∂{name}‖ = {total:.3g}"
         card = Card("gate", f"∂L/∂{name}", "", sequence.norm_reading(total), about)
-        canvas.card(f"{row}_sum", card, (x + 18 + end / 2, y), end, height, ())
-        x += 18 + end
+        canvas.card(f"{row}_sum", card, (x + 22 + end / 2, y), end, height, ())
+        x += 22 + end
     canvas.reach(x)
     canvas.band(6)
 

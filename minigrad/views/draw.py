@@ -161,6 +161,7 @@ def _steps(
         rows = bands(norms, layout.width + GAP, layout.height + GAP, left, everything, canvas.room)
         if everything or len(rows) * (layout.height + GAP) <= canvas.room[1]:
             break  # else once more without the mean values, which lets two rows of steps on the page
+    canvas.plain = everything and len(steps) > 250
     painter = _Painter(canvas, sequence, steps, first, layout, items, level, compact, left)
     for row in rows:
         painter.band(row)

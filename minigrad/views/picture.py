@@ -25,10 +25,11 @@ _PNG_DPI = 96  # one CSS pixel a pixel: what fits 1,600 x 1,000 on a page fits i
 
 # graphviz-pure's own fonts have Latin, Greek and Cyrillic letters and a few signs; what they lack would be an empty
 # box in a PNG, so its code point stands there. In an SVG the viewer's fonts supply every letter.
-_UNDRAWN = re.compile(
+_UNDRAWN = (
     "[^\\x00-\u052f\u2010-\u2027\u2030-\u203a\u2070-\u208e\u2090-\u209c\u20a0-\u20bf\u2122\u2190-\u2195\u2202\u2206\u2211"
     "\u2212\u2215\u2219-\u221a\u221e\u222b\u2248\u2260\u2264\u2265\u1d62-\u1d6a\u25a0\u25a1\u25b2\u25bc\u25cf]"
 )
+_WORD = re.compile(f'{_UNDRAWN}(?:[^"“”\\\\\n]*{_UNDRAWN})?')  # several such letters: the first code point and …
 
 
 class Picture:
@@ -127,8 +128,12 @@ def _drawable(source: str) -> str:
     lines = []
     for line in source.splitlines(keepends=True):
         between = "\\n" if line.startswith('\t"label_') else ""
-        lines.append(_UNDRAWN.sub(lambda letter, between=between: f"U+{between}{ord(letter[0]):04X}", line))  # type: ignore[misc]
+        lines.append(_WORD.sub(lambda word, between=between: _code(word[0], between), line))  # type: ignore[misc]
     return "".join(lines)
+
+
+def _code(word: str, between: str) -> str:
+    return f"U+{between}{ord(word[0]):04X}" + ("…" if len(word) > 1 and not between else "")
 
 
 def _find(engine: str) -> str | None:

@@ -158,6 +158,11 @@ def _verdict(s: SequenceRecord, found: Diagnosis) -> Text:
     return text
 
 
+def _step(s: SequenceRecord, t: int) -> str:
+    """A step with its scope path, as errors and pictures write it."""
+    return f"step {t + 1} ({' / '.join((*s.scope, f't={t + 1}'))})"
+
+
 def _evidence(s: SequenceRecord, found: Diagnosis) -> Iterable[str]:
     lane, first, last = found.lane, found.earliest + 1, found.latest + 1
     d = f"dL/d{found.state}"
@@ -169,13 +174,14 @@ def _evidence(s: SequenceRecord, found: Diagnosis) -> Iterable[str]:
         yield f"the gradient stays at step {last}."
     elif found.verdict == "not finite":
         if found.bad_step is not None:
-            yield f"seen from the loss, step {found.bad_step + 1} is the first whose gradient is NaN or infinite."
+            yield f"seen from the loss, {_step(s, found.bad_step)} is the first whose gradient is NaN or infinite."
         elif found.bad_parameters:
             yield f"every step's gradient is finite, but not that of {', '.join(map(safe, found.bad_parameters))}."
         else:
             yield "the loss itself."
         if found.bad_forward is not None:
-            yield f"It began on the way forward: the state of step {found.bad_forward + 1} is already NaN or infinite."
+            where = _step(s, found.bad_forward)
+            yield f"It began on the way forward: the state of {where} is already NaN or infinite."
     elif lane is None:
         yield "every gradient of this sequence is exactly 0."
     elif found.verdict == "dead":
@@ -188,7 +194,7 @@ def _evidence(s: SequenceRecord, found: Diagnosis) -> Iterable[str]:
         else:
             yield f"exactly 0 comes back to step {at} from the step after it."
             if not any(h[found.bad_step + 1 : found.bad_step + 2].any() for h in s.states.values()) and at < s.steps:
-                yield f"The state of step {at + 1} is 0 in every unit."
+                yield f"The state of {_step(s, at)} is 0 in every unit."
         if found.on_the_way:
             yield "What stands there is fresh gradient, which enters at that step."
         yield f"Nothing that steps {at} and before do is corrected by the loss at step {last}."

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..bptt.record import Graph, OpNode, ParameterRecord, Reading, Record, SequenceRecord
+from ..bptt.record import Box, Graph, OpNode, ParameterRecord, Reading, Record, SequenceRecord
 from ..clip import norm_of
 from ..errors import RecordError
 from .palette import number
@@ -125,6 +125,7 @@ class _Scene:
     ) -> None:
         self.record, self.sequence, self.labels, self.targets = record, sequence, labels, targets
         self.where = " / ".join(sequence.scope)
+        self.taken: dict[str, str] = dict.fromkeys((*sequence.states, "x", "loss"), "")  # names of boxes
         self.readings = {s: sequence.readings(s) for s in sequence.states}
         self.means = {s: value.mean(axis=(1, 2)).tolist() for s, value in sequence.states.items()}
         norms = sequence.input_norms
@@ -144,13 +145,14 @@ class _Scene:
     # Boxes that every level has
 
     def _at(self, t: int, what: str) -> str:
-        return f"{self.where + ' / ' if self.where else ''}t={t + 1}: {what}"
+        return f"{self.where + ' / ' if self.where else ''}t={t + 1} / {what}"
 
     def state(self, name: str, t: int) -> Card:
         mean = self.means[name][t]
         kind = {"h": "hidden state", "c": "cell state"}.get(name, "state")
         about = self._at(t, f"{kind} {name}, mean {number(mean)}, ‖dL/d{name}‖ = {self.readings[name][t].norm:.3g}")
-        return Card("state", subscript(_symbol(name), t + 1), number(mean), self.readings[name][t], about)
+        line = "" if math.isnan(mean) and self.readings[name][t].kind == "no path" else number(mean)  # not recorded
+        return Card("state", subscript(_symbol(name), t + 1), line, self.readings[name][t], about)
 
     def first(self) -> Step:
         step = Step(-1)
@@ -229,11 +231,11 @@ class _Scene:
                 if box.sequence == name and box.kind == "initial":
                     keys[box.id] = box.symbol
                 continue
-            keys[box.id] = box.symbol
+            keys[box.id] = key = self._key(box)
             if box.kind == "gate":
                 about = self._at(box.time, f"{box.label}, mean {number(box.mean)}, gradient {box.reading.norm:.3g}")
                 title = subscript(box.symbol, box.time + 1)
-                steps[box.time].cards[box.symbol] = Card("gate", title, number(box.mean), box.reading, about)
+                steps[box.time].cards[key] = Card("gate", title, number(box.mean), box.reading, about)
         for flow in graph.flows:
             a, b = graph.boxes[flow.origin], graph.boxes[flow.to]
             if b.time is None or b.sequence != name or a.id not in keys:
@@ -245,6 +247,14 @@ class _Scene:
         for parameter in self.record.parameters.values():
             self._pills(graph, steps, keys, parameter)
         return Scene(steps, self.first(), steps)
+
+    def _key(self, box: Box) -> str:
+        """A name of its own for each part of a step, also where a scope is called like a state or another scope."""
+        name = box.symbol
+        if box.kind == "gate":
+            while self.taken.setdefault(name, box.label) != box.label:
+                name += "'"
+        return name
 
     def _pills(self, graph: Graph, steps: list[Step], keys: dict[int, str], parameter: ParameterRecord) -> None:
         """Put each use of a weight on the box that uses it (the first, where several do)."""

@@ -65,10 +65,10 @@ def strip(canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None,
                 )  # fmt: skip
         canvas.band(6 if len(groups) > 1 else 0)
     if labels and wide >= 8.6 and chunk == 1:
-        base = canvas.band(16)
+        base = canvas.band(20)
         for t, label in enumerate(labels):
             if len(label) * 6 <= wide + 3:
-                canvas.text(f"label_{t + 1}", label, (left + wide * (t + 0.5), base + 9), 10)
+                canvas.text(f"label_{t + 1}", label, (left + wide * (t + 0.5), base + 8), 10)
     canvas.reach(end)
     base = canvas.band(20) + 10
     tail = canvas.text("arrow_tail", "", (end, base), 10)

@@ -195,7 +195,7 @@ def test_a_state_without_an_active_unit_is_named_as_the_cause():
     layer.bias_ih_l0.data = np.full(4, -100, np.float32)
     record = bptt.backward(layer(np.ones((6, 1, 3), np.float32))[0].sum())
     text = one_line(report.gradients(record))
-    assert "exactly 0 comes back to step 5 from the step after it. The state of step 6 is 0 in every unit." in text
+    assert "exactly 0 comes back to step 5 from the step after it. The state of step 6 (rnn / t=6) is 0 in every unit." in text
     assert "What stands there is fresh gradient" in text
 
 
@@ -205,8 +205,8 @@ def test_the_first_step_that_is_not_finite_is_named_from_both_ends():
     with np.errstate(invalid="ignore"):
         record = linear(1.0, gains=gains)
     text = printed(report.gradients(record))
-    assert "! NOT FINITE: seen from the loss, step 7 is the first" in one_line(report.gradients(record))
-    assert "the state of step 8 is already NaN" in one_line(report.gradients(record))
+    assert "! NOT FINITE: seen from the loss, step 7 (t=7) is the first" in one_line(report.gradients(record))
+    assert "the state of step 8 (t=8) is already NaN" in one_line(report.gradients(record))
     rows = steps_table(text)
     assert rows["7"].startswith("NaN not finite")
     assert rows["8"].startswith("1 █")
