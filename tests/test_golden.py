@@ -62,7 +62,7 @@ def test_a_layer_computes_and_differentiates_what_pytorch_does(case: str) -> Non
     dtype = g["x"].dtype
     tolerance = 1e-10 if dtype == np.float64 else 2e-5
     kind, options = KINDS[case.split(",")[0]]
-    layer = kind(g["x"].shape[2], g["output"].shape[2], "no bias" not in case, dtype=dtype, **options)
+    layer = kind(g["x"].shape[2], g["output"].shape[2], bias="no bias" not in case, dtype=dtype, **options)
     layer.load_state_dict({key.removeprefix("weights."): v for key, v in g.items() if key.startswith("weights.")})
     fields = ("h", "c") if kind is nn.LSTM else ("h",)
     x = Tensor(g["x"], requires_grad=True)

@@ -21,10 +21,17 @@ class _Recurrent(Module):
 
     cell_type: ClassVar[type[Cell]]
 
-    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, **options: Any) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, **options: Any
+    ) -> None:
+        if num_layers != 1:
+            options["num_layers"] = num_layers
         for name, remedy in (
             ("batch_first", "Give inputs with time first, (T, N, C): x.swapaxes(0, 1)."),
             ("proj_size", "Put a Linear on the output."),
+            ("num_layers", "A layer has one cell; give the output of one layer to the next."),
+            ("bidirectional", "Give x[::-1] to a second layer, and concatenate its output, reversed, with this one's."),
+            ("dropout", "Put a Dropout between two layers."),
         ):
             if name in options:
                 raise MinigradError(f"{type(self).__name__}: {name} is not offered.\n  {remedy}")

@@ -163,6 +163,25 @@ def test_batch_first_is_refused_with_its_remedy(kind: Any) -> None:
         kind(3, 2, batch_first=True)
 
 
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"num_layers": 2}, "num_layers is not offered.*output of one layer to the next"),
+        ({"bidirectional": True}, "bidirectional is not offered.*second layer"),
+        ({"dropout": 0.5}, "dropout is not offered.*Dropout between"),
+    ],
+)
+def test_what_one_layer_cannot_do_is_refused_with_its_remedy(options: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(MinigradError, match=f"(?s)LSTM: {remedy}"):
+        nn.LSTM(3, 2, **options)
+
+
+def test_third_position_is_the_number_of_layers_as_in_pytorch() -> None:
+    with pytest.raises(MinigradError, match="num_layers"):
+        nn.GRU(3, 2, 2)
+    assert nn.GRU(3, 2, 1).cells[0].bias_ih is not None
+
+
 def test_proj_size_is_refused_with_its_remedy() -> None:
     with pytest.raises(MinigradError, match=r"LSTM: proj_size is not offered\.\n  Put a Linear on the output"):
         nn.LSTM(3, 2, proj_size=1)
