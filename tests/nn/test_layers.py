@@ -22,7 +22,7 @@ every_layer = pytest.mark.parametrize("kind", LAYERS)
 
 def make(kind: str, rng: np.random.Generator, c: int = 3, h: int = 2, bias: bool = True) -> Any:
     layer, options = LAYERS[kind]
-    return layer(c, h, bias, rng=rng, dtype=np.float64, **options)
+    return layer(c, h, bias=bias, rng=rng, dtype=np.float64, **options)
 
 
 def float32(*shape: int) -> Tensor:
