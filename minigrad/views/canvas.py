@@ -64,6 +64,11 @@ def _quoted(text: str) -> str:
     return text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
+def _hint(text: str) -> str:
+    """The same for a tooltip, where Graphviz takes escapes out twice."""
+    return _quoted(text.replace("\\", "\\\\"))
+
+
 def _attributes(values: dict[str, str]) -> str:
     return "[" + " ".join(f'{k}="{v}"' for k, v in values.items()) + "]"
 
@@ -152,7 +157,7 @@ class Canvas:
             attributes["style"] = attributes["style"].replace("rounded,", "")
         self._node(
             name, center, width, height, label="\\n".join(_quoted(x) for x in lines if x),
-            tooltip=_quoted(card.about), **{"class": f"{card.kind} t{t + 1}"}, **attributes,
+            tooltip=_hint(card.about), **{"class": f"{card.kind} t{t + 1}"}, **attributes,
         )  # fmt: skip
         y = center[1] + height / 2
         for k, pill in enumerate(pills):
@@ -161,7 +166,7 @@ class Canvas:
             self._node(
                 f"{name}_{k}_{identifier(pill.name)}", (center[0], y + PILL / 2), width, PILL,
                 label=_quoted(words),
-                tooltip=_quoted(f"{pill.parameter}: this step's term of its gradient has norm {shown(pill.reading)}"),
+                tooltip=_hint(f"{pill.parameter}: this step's term of its gradient has norm {shown(pill.reading)}"),
                 **{"class": f"use use-{identifier(pill.name)} t{t + 1}"}, **_style(paint, "pill"),
             )  # fmt: skip
             y += PILL
@@ -170,7 +175,7 @@ class Canvas:
         self, name: str, reading: Reading, center: Point, width: float, height: float, about: str, words: str = ""
     ) -> None:
         style = _style(look(reading), "tile")
-        self._node(name, center, width, height, label=words, tooltip=_quoted(about), **{"class": "tile"}, **style)
+        self._node(name, center, width, height, label=words, tooltip=_hint(about), **{"class": "tile"}, **style)
 
     def stub(self, x: float, y: float, text: str, name: str) -> str:
         """Where a lane goes on in another row."""
@@ -214,7 +219,7 @@ class Canvas:
         self._node(
             name, (x + width / 2, base + layout.height / 2), width, layout.height, label="", fillcolor="#ffffff",
             color="#555555", style="rounded,dashed,filled",
-            tooltip=_quoted(f"{len(hidden)} {what}s, {count_from}={hidden.start + 1} to {hidden.stop}"),
+            tooltip=_hint(f"{len(hidden)} {what}s, {count_from}={hidden.start + 1} to {hidden.stop}"),
             **{"class": "fold"},
         )  # fmt: skip
         top = base + layout.height

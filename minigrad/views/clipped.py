@@ -41,6 +41,8 @@ def clipping(
         DrawError, RecordError: As `unrolled`; also where no parameter is used inside the steps.
     """
     chosen = record.sequence(sequence)
+    if labels is not None and len(labels) != chosen.steps:
+        raise DrawError(f"{len(labels)} labels for {chosen.steps} time steps.\n  Give one a step.")
     labels = visible(labels)
     shared = [(p.by_step(chosen.name), p) for p in record.parameters.values()]
     shared = [(terms, p) for terms, p in shared if terms and len(p.shape) > 1]

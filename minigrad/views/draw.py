@@ -96,6 +96,9 @@ def compare(
     if len(set(lengths.values())) != 1:
         found = ", ".join(f"{name} T={t}" for name, t in lengths.items()) or "no record"
         raise DrawError(f"Cells are compared over one sequence; found {found}.\n  Give records of equal length.")
+    steps = next(iter(lengths.values()))
+    if labels is not None and len(labels) != steps:
+        raise DrawError(f"{len(labels)} labels for {steps} time steps.\n  Give one a step.")
     canvas = Canvas("compare")
     canvas.caption(
         title or f"{', '.join(records)}: how much of the loss's gradient reaches each step",

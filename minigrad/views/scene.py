@@ -244,8 +244,9 @@ class _Scene:
                 steps[b.time].flows[keys[a.id], keys[b.id]] = flow.reading
             elif a.time == b.time - 1 or (a.kind == "initial" and b.time == 0):
                 steps[b.time].carried[keys[a.id], keys[b.id]] = flow.reading
+        leaves = self._leaves(graph)
         for parameter in self.record.parameters.values():
-            self._pills(graph, steps, keys, parameter)
+            self._pills(graph, steps, keys, parameter, leaves.get(parameter.name))
         return Scene(steps, self.first(), steps)
 
     def _key(self, box: Box) -> str:
@@ -256,9 +257,10 @@ class _Scene:
                 name += "'"
         return name
 
-    def _pills(self, graph: Graph, steps: list[Step], keys: dict[int, str], parameter: ParameterRecord) -> None:
+    def _pills(
+        self, graph: Graph, steps: list[Step], keys: dict[int, str], parameter: ParameterRecord, leaf: int | None
+    ) -> None:  # fmt: skip
         """Put each use of a weight on the box that uses it (the first, where several do)."""
-        leaf = next((n.id for n in graph.nodes if n.op is None and n.name == parameter.name), None)
         norms = parameter.by_step(self.sequence.name) if self.record.complete else {}
         done: set[int] = set()
         for node in graph.nodes:
@@ -278,6 +280,7 @@ class _Scene:
         steps, name = self.steps(), self.sequence.name
         where: dict[int, tuple[int, str]] = {}  # node: (time, key)
         counts: dict[tuple[int, str], int] = {}
+        names = {leaf: parameter for parameter, leaf in self._leaves(graph).items()}
         for node in graph.nodes:
             box = graph.boxes[node.box] if node.box >= 0 else None
             if box is None or box.sequence != name:
@@ -296,13 +299,13 @@ class _Scene:
             symbol = OPS.get(node.op or "", node.op or "")
             if role and box.kind == "state":
                 card = steps[t].cards[key]
-                steps[t].cards[key] = card._replace(title=f"{card.title} = {symbol}", pills=self._uses(graph, node))
+                steps[t].cards[key] = card._replace(title=f"{card.title} = {symbol}", pills=self._uses(node, names))
             elif not role:
                 gate = box.kind == "gate" and node.outlet
                 title = f"{subscript(box.symbol, t + 1)} = {symbol}" if gate and len(box.symbol) <= 2 else symbol
                 about = f"{' / '.join(node.scope)}: {node.op} {node.shape}, mean {number(node.mean)}, {node.source}"
                 steps[t].cards[key] = Card(
-                    "gate", title, number(node.mean), node.reading, about, self._uses(graph, node)
+                    "gate", title, number(node.mean), node.reading, about, self._uses(node, names)
                 )
         for node in graph.nodes:
             if node.id not in where or where[node.id][0] < 0:
@@ -318,11 +321,17 @@ class _Scene:
                     steps[t].carried[origin, key] = part
         return Scene(steps, self.first(), steps)
 
-    def _uses(self, graph: Graph, node: OpNode) -> tuple[Pill, ...]:
+    def _leaves(self, graph: Graph) -> dict[str, int]:
+        """The leaf of each parameter: in the order of creation, as names need not be there, nor differ."""
+        fed = {p for node in graph.nodes if node.op == "unstack" for p in node.parents}  # an unrolled sequence
+        leaves = [n.id for n in graph.nodes if n.op is None and n.box < 0 and n.id not in fed]
+        return dict(zip(self.record.parameters, leaves, strict=False))
+
+    def _uses(self, node: OpNode, names: dict[int, str]) -> tuple[Pill, ...]:
         return tuple(
-            Pill(short_name(graph.nodes[p].name or "?", self.sequence.name), graph.nodes[p].name or "?", part)
+            Pill(short_name(names[p], self.sequence.name), names[p], part)
             for p, part in zip(node.parents, node.parts, strict=True)
-            if graph.nodes[p].op is None and graph.nodes[p].box < 0
+            if p in names
         )
 
 
