@@ -222,7 +222,7 @@ def _reach(found: Diagnosis, lane: Lane) -> Iterable[str]:
         yield f"At its peak it is {number(lane.peak)} times as large."
     elif lane.tenth is not None:
         more = f", a thousandth after {lane.thousandth}" if lane.thousandth is not None else ""
-        yield f"Less than a tenth is left after {lane.tenth} steps{more}."
+        yield f"Less than a tenth is left after {lane.tenth} step{'s' * (lane.tenth > 1)}{more}."
 
 
 def _times(x: float) -> str:

@@ -71,6 +71,9 @@ def strip(canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None,
                 canvas.text(f"label_{t + 1}", label, (left + wide * (t + 0.5), base + 8), 10)
     canvas.reach(end)
     base = canvas.band(20) + 10
+    start = max(left + 165, end - 245)
+    end = max(end, start + 70)  # few steps: the arrow reaches past them
     tail = canvas.text("arrow_tail", "", (end, base), 10)
-    head = canvas.text("arrow_head", "the gradient travels this way", (max(left + 80, end - 330), base), 10)
-    canvas.wire(head, tail, [(max(left + 165, end - 245), base), (end, base)], Reading(0.5, "value"))
+    head = canvas.text("arrow_head", "the gradient travels this way", (start - 85, base), 10)
+    canvas.wire(head, tail, [(start, base), (end, base)], Reading(0.5, "value"))
+    canvas.reach(end)

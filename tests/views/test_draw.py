@@ -300,6 +300,15 @@ def test_a_strip_has_a_tile_for_every_state_gate_and_step() -> None:
     assert len(tiles) % 4 == 0
 
 
+@pytest.mark.parametrize("steps", [1, 2, 5, 8, 30])
+def test_the_arrow_below_a_strip_points_to_the_left_and_crosses_no_words(steps: int) -> None:
+    drawing = Drawing(draw.unrolled(recorded("RNN", steps), "strip").source)
+    (arrow,) = drawing.wires
+    assert arrow.words["dir"] == "back"
+    assert drawing.boxes["arrow_head"].right <= arrow.corners[0][0] < arrow.corners[-1][0] - 60
+    assert arrow.corners[-1][0] <= drawing.bounds[2]
+
+
 def test_a_long_strip_takes_the_largest_of_several_steps() -> None:
     record = recorded("RNN", 1500, hidden=2, keep="steps", every_step=True)
     picture = draw.unrolled(record, "strip")
