@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -63,6 +64,14 @@ def test_no_two_looks_are_the_same() -> None:
 def test_a_bound_belongs_to_the_bin_above_it(k: int, bound: float) -> None:
     assert look(Reading(bound, "value")) is BINS[k + 1][1]
     assert look(Reading(math.nextafter(bound, 0), "value")) is BINS[k][1]
+
+
+def test_the_bounds_are_those_that_the_legend_names() -> None:
+    assert [bound for bound, _ in BINS] == [1e-12, 1e-9, 1e-6, 1e-3, 1, 10, 100, 1e4, math.inf]
+    for (low, _), (high, found) in pairwise(BINS[:-1]):
+        named = re.match(r"(\S+?)…\s*(\S+)", found.legend)
+        assert named is not None
+        assert (float(named[1]), float(named[2])) == (low, high)
 
 
 def test_the_ends_of_the_scale() -> None:
