@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -265,26 +265,28 @@ class _Collector:
         losses, has_loss = np.zeros(run.steps), np.zeros(run.steps, bool)
         for node in elements:
             share = np.asarray(node.value.astype(np.float64) * self.gradients[node.created])
-            steps = np.asarray(latest.get(node.created, np.full(share.shape, -1)))
+            steps = np.asarray(latest(node, share))
             np.add.at(losses, steps[steps >= 0], share[steps >= 0])
             has_loss[steps[steps >= 0]] = True
         return np.where(has_loss, losses, np.nan) if has_loss.any() else None
 
-    def _latest(self, run: Run) -> dict[int, Any]:
-        """For every element of what was computed from a run's steps, the latest of those steps; -1 for none."""
+    def _latest(self, run: Run) -> Callable[[Node | None, Any], Any]:
+        """What gives, for every element of a node, the latest of a run's steps that it depends on; -1 for none."""
         latest: dict[int, Any] = {}
+
+        def of(node: Node | None, value: Any) -> Any:
+            if node is not None and node.created in latest:
+                return latest[node.created]
+            inside = node is not None and node.scope.run == run
+            return np.full(getattr(value, "shape", ()), node.scope.time if node is not None and inside else -1)
+
         for node in reversed(self.order):
             if node.scope.run is not None or node.op is None:
-                if node.scope.run == run and isinstance(node.value, np.ndarray):
-                    latest[node.created] = np.full(node.value.shape, node.scope.time)
                 continue
-            if not any(p is not None and p.created in latest for p in node.parents):
+            if not any(p is not None and (p.created in latest or p.scope.run == run) for p in node.parents):
                 continue
             name, attributes = node.op.name, node.attributes
-            given: list[Any] = [
-                latest[p.created] if p is not None and p.created in latest else np.full(getattr(x, "shape", ()), -1)
-                for p, x in zip(node.parents, node.inputs)
-            ]  # fmt: skip
+            given: list[Any] = [of(p, x) for p, x in zip(node.parents, node.inputs)]
             if name == "pick" or name in _MOVES:
                 moved = node.op.forward(*given, **attributes)
             elif name in ("sum", "mean", "max", "norm"):
@@ -296,7 +298,7 @@ class _Collector:
             else:
                 moved = np.full(node.value.shape, max(x.max(initial=-1) for x in given))
             latest[node.created] = moved
-        return latest
+        return of
 
     def _parameters(self, names: dict[int, str], complete: bool) -> dict[str, ParameterRecord]:
         feeds = {  # a sequence that was unrolled is no parameter, though it may require a gradient

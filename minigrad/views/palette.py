@@ -76,7 +76,7 @@ def number(x: float) -> str:
     size = abs(x)
     if size == 0:
         return "0"
-    if float(f"{size:.0e}") < 0.001 or size >= 9999.5:
+    if size >= 9999.5 or (size < 0.001 and float(f"{size:.0e}") < 0.001):
         digits, exponent = f"{x:.0e}".split("e")
         return f"{digits}e{int(exponent)}"
     if size >= 99.5:
