@@ -176,8 +176,12 @@ class _Scene:
 
     def loss(self, t: int) -> Card | None:
         losses = self.record.losses
-        if losses is None or t >= len(losses) or math.isnan(losses[t]):
+        if losses is None or t >= len(losses):
             return None
+        if math.isnan(losses[t]):  # no loss here, unless the loss itself is NaN and something comes from it
+            enters = self.arrivals[self.output, "outside"][t].kind in ("value", "not finite")
+            if math.isfinite(self.record.loss) or not enters:
+                return None
         aim = f" for “{self.targets[t]}”" if self.targets is not None else ""
         about = self._at(t, f"its part of the loss{aim}: {losses[t]:.4g}")
         return Card("loss", subscript("L", t + 1), number(float(losses[t])), Reading(1.0, "value"), about)

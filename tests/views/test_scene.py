@@ -325,3 +325,15 @@ def test_a_gradient_that_is_not_finite_is_shown_as_such() -> None:
     broken = dataclasses.replace(sequence, gradients={"h": gradients})
     drawing = drawn(dataclasses.replace(MADE["RNN"][1], sequences={"l0": broken}), "cell")
     assert [gradient_of(drawing, f"h_{t}") for t in (2, 3)] == ["NaN", "inf"]
+
+
+def test_a_loss_that_is_not_a_number_is_shown_at_its_step_alone() -> None:
+    rng = np.random.default_rng(0)
+    rnn, readout = nn.RNN(2, 3, nonlinearity="relu", rng=rng), nn.Linear(3, 4, rng=rng)
+    rnn.weight_hh_l0.data = np.full((3, 3), 1e30, np.float32)
+    with np.errstate(all="ignore"):
+        output, _ = rnn(np.ones((5, 1, 2), np.float32))
+        record = bptt.backward(nn.cross_entropy(readout(output[4:]), np.array([[1]])))
+    source = draw.unrolled(record, "cell").source
+    assert np.isnan(record.loss)
+    assert re.findall(r'id="(loss_\d+)" label="([^"]*)"', source) == [("loss_5", r"L₅\nNaN")]
