@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ..atomic import replacing
 from ..clip import Clipping, norm_of
 from ..engine import Array
 from ..errors import RecordError
@@ -351,15 +352,8 @@ class Record(_Comparable):
         """Write the record to one file (NumPy's .npz; no pickle). An older file stays whole until the end."""
         arrays: dict[str, Array] = {}
         text = json.dumps({"format": "minigrad record", "version": 1, "record": _pack(self, arrays)})
-        target = Path(path)
-        part = target.with_name(f"{target.name}.{os.urandom(4).hex()}.part")  # tempfile's are private
-        try:
-            with part.open("xb") as file:
-                np.savez(file, json=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
-            os.replace(part, target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        with replacing(Path(path)) as file:
+            np.savez(file, json=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Record:

@@ -12,7 +12,7 @@ import graphviz
 
 from ..bptt.record import Reading
 from .layout import Layout, Point
-from .palette import BINS, SPECIAL, Look, brief, look, number, shown
+from .palette import BINS, SPECIAL, Look, brief, largest, look, number, shown
 from .picture import Picture
 from .scene import Card, Pill
 
@@ -241,7 +241,7 @@ class Canvas:
             wide = (width - 8) / count
             for k in range(count):
                 chunk = some[k * len(some) // count : (k + 1) * len(some) // count]
-                worst = max(chunk, key=lambda r: (r.kind == "not finite", r.norm))
+                worst = largest(chunk)
                 first = hidden.start + k * len(some) // count + 1
                 last = first + len(chunk) - 1
                 where = f"{count_from}={first}" + ("" if first == last else f"…{last}, largest")

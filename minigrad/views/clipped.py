@@ -12,7 +12,7 @@ from .fold import bands
 from .layout import Layout
 from .palette import number, shown
 from .picture import Picture
-from .scene import Card, short_name, visible
+from .scene import Card, labelled, short_name
 
 __all__ = ["clipping"]
 
@@ -41,9 +41,7 @@ def clipping(
         DrawError, RecordError: As `unrolled`; also where no parameter is used inside the steps.
     """
     chosen = record.sequence(sequence)
-    if labels is not None and len(labels) != chosen.steps:
-        raise DrawError(f"{len(labels)} labels for {chosen.steps} time steps.\n  Give one a step.")
-    labels = visible(labels)
+    labels = labelled(labels, chosen.steps)
     shared = [(p.by_step(chosen.name), p) for p in record.parameters.values()]
     shared = [(terms, p) for terms, p in shared if terms and len(p.shape) > 1]
     if not shared:
@@ -65,8 +63,7 @@ def clipping(
         _clipping_story(clipping, terms),
     )
     weight_name = short_name(weight.name, chosen.name)
-    readings = [Reading(terms.get(t, 0.0), "value") for t in range(chosen.steps)]
-    readings = [chosen.norm_reading(r.norm) for r in readings]
+    readings = [chosen.norm_reading(terms.get(t, 0.0)) for t in range(chosen.steps)]
     canvas.row_title(f"before: what each step adds to ∂L/∂{weight_name}")
     _terms(canvas, chosen, weight_name, readings, clipping.before.get(weight.name), labels, everything, "before")
     if clipping.kind == "norm":

@@ -16,9 +16,9 @@ from .canvas import FOLD, GAP, HEADER, MARGIN, PILL, STUB, Canvas, extent, ident
 from .clipped import clipping as clipping
 from .fold import Band, bands
 from .layout import PORT, Item, Layout, arrange
-from .palette import number, shown
+from .palette import largest, number, shown
 from .picture import Picture
-from .scene import Card, Scene, Step, build, subscript, visible
+from .scene import Card, Scene, Step, build, labelled, letter_of, subscript
 from .strip import Row, strip, strip_rows
 from .whole import graph as graph
 
@@ -58,10 +58,7 @@ def unrolled(
     if level not in LEVELS:
         raise DrawError(f"There is no level {level!r}.\n  Choose one of {', '.join(LEVELS)}.")
     chosen = record.sequence(sequence)
-    for name, given in (("labels", labels), ("targets", targets)):
-        if given is not None and len(given) != chosen.steps:
-            raise DrawError(f"{len(given)} {name} for {chosen.steps} time steps.\n  Give one a step.")
-    labels, targets = visible(labels), visible(targets)
+    labels, targets = labelled(labels, chosen.steps), labelled(targets, chosen.steps, "targets")
     canvas = Canvas("unrolled")
     canvas.caption(title or _title(record, chosen), _story(chosen))
     if level == "strip":
@@ -70,9 +67,6 @@ def unrolled(
     else:
         _steps(canvas, chosen, build(record, chosen, level, labels, targets), level, everything)
     return canvas.picture()
-
-
-# Words
 
 
 def compare(
@@ -96,9 +90,7 @@ def compare(
     if len(set(lengths.values())) != 1:
         found = ", ".join(f"{name} T={t}" for name, t in lengths.items()) or "no record"
         raise DrawError(f"Cells are compared over one sequence; found {found}.\n  Give records of equal length.")
-    steps = next(iter(lengths.values()))
-    if labels is not None and len(labels) != steps:
-        raise DrawError(f"{len(labels)} labels for {steps} time steps.\n  Give one a step.")
+    labels = labelled(labels, next(iter(lengths.values())))
     canvas = Canvas("compare")
     canvas.caption(
         title or f"{', '.join(records)}: how much of the loss's gradient reaches each step",
@@ -106,10 +98,13 @@ def compare(
     )
     groups: list[list[Row]] = []
     for name, s in sequences.items():
-        groups.append([Row(f"{name}  {_letter(state)}", _letter(state), s.readings(state)) for state in s.states])
-    strip(canvas, groups, visible(labels), everything)
+        groups.append([Row(f"{name}  {letter_of(state)}", letter_of(state), s.readings(state)) for state in s.states])
+    strip(canvas, groups, labels, everything)
     canvas.legend("one tile a step:\n‖∂L/∂name‖")
     return canvas.picture()
+
+
+# Words
 
 
 def _title(record: Record, sequence: SequenceRecord) -> str:
@@ -126,14 +121,10 @@ def _story(sequence: SequenceRecord) -> str:
         return "no gradient has been computed yet: call bptt.backward(loss)"
     parts = []
     for name in sequence.states:
-        symbol, t, readings = _letter(name), sequence.steps, sequence.readings(name)
+        symbol, t, readings = letter_of(name), sequence.steps, sequence.readings(name)
         first, last = (f"‖∂L/∂{subscript(symbol, k)}‖ = {shown(readings[k - 1])}" for k in (1, t))
         parts.append(f"{first}   {last}   ratio {_ratio(readings)}")
     return "      ".join(reversed(parts))
-
-
-def _letter(state: str) -> str:
-    return {"c": "C"}.get(state, state)
 
 
 def _ratio(readings: list[Reading]) -> str:
@@ -145,7 +136,7 @@ def _reach(sequence: SequenceRecord) -> str:
     """First to last along each lane."""
     parts = []
     for name in sequence.states:
-        first, last = (f"‖∂L/∂{subscript(_letter(name), k)}‖" for k in (1, sequence.steps))
+        first, last = (f"‖∂L/∂{subscript(letter_of(name), k)}‖" for k in (1, sequence.steps))
         parts.append(f"{first} / {last} = {_ratio(sequence.readings(name))}")
     return ", ".join(parts)
 
@@ -158,14 +149,15 @@ def _steps(
 ) -> None:
     steps, first, typical = scene
     left = max(STUB, _SIZES[level][0] * 0.8 + GAP if first.cards else 0.0)
-    norms = list(zip(*(sequence.readings(s) for s in sequence.states), strict=True))
+    readings = {s: sequence.readings(s) for s in sequence.states}
+    norms = list(zip(*readings.values(), strict=True))
     for compact in (False, True):
         layout, items = _layout(sequence, typical, level, compact)
         rows = bands(norms, layout.width + GAP, layout.height + GAP, left, everything, canvas.room)
         if everything or len(rows) * (layout.height + GAP) <= canvas.room[1]:
             break  # else once more without the mean values, which lets two rows of steps on the page
     canvas.plain = everything and len(steps) > 250
-    painter = _Painter(canvas, sequence, steps, first, layout, items, level, compact, left)
+    painter = _Painter(canvas, readings, steps, first, layout, items, level, compact, left)
     for row in rows:
         painter.band(row)
     canvas.legend("name\ng = ‖∂L/∂name‖" if compact else "name\nmean value\ng = ‖∂L/∂name‖")
@@ -247,10 +239,10 @@ class _Painter:
     """Puts steps on the canvas, one band after the other."""
 
     def __init__(
-        self, canvas: Canvas, sequence: SequenceRecord, steps: Sequence[Step], first: Step, layout: Layout,
+        self, canvas: Canvas, readings: dict[str, list[Reading]], steps: Sequence[Step], first: Step, layout: Layout,
         items: dict[str, Item], level: str, compact: bool, left: float,
     ) -> None:  # fmt: skip
-        self.canvas, self.sequence, self.steps, self.first = canvas, sequence, steps, first
+        self.canvas, self.readings, self.steps, self.first = canvas, readings, steps, first
         self.layout, self.items, self.level, self.compact, self.left = layout, items, level, compact, left
 
     def band(self, columns: Band) -> None:
@@ -286,8 +278,7 @@ class _Painter:
 
     def _next(self, t: int, state: str) -> Reading:
         """What comes back along a lane from step t: the largest of the flows, as one line stands for all."""
-        some = [r for (a, _), r in self.steps[t].carried.items() if a == state]
-        return max(some, key=lambda r: (r.kind == "not finite", r.norm), default=Reading(0.0, "no path"))
+        return largest(r for (a, _), r in self.steps[t].carried.items() if a == state)
 
     def initial(self, x: float, base: float) -> tuple[dict[str, tuple[float, str]], float]:
         width, height = _SIZES[self.level][0] * 0.8, next(iter(self.items.values())).height
@@ -332,7 +323,7 @@ class _Painter:
     ) -> tuple[dict[str, tuple[float, str]], float]:
         layout, canvas = self.layout, self.canvas
         name = f"fold_{hidden.start + 1}"
-        readings = {s: self.sequence.readings(s)[hidden.start : hidden.stop] for s in layout.lanes}
+        readings = {s: self.readings[s][hidden.start : hidden.stop] for s in layout.lanes}
         canvas.fold(name, hidden, readings, x, base, layout, FOLD)
         for state, (edge, tail) in ends.items():
             y = base + layout.lanes[state]

@@ -8,11 +8,12 @@ with tritanopia; text on every fill has a contrast of at least 5.4 : 1, every ed
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..bptt.record import Reading
 
-__all__ = ["BINS", "SPECIAL", "Look", "brief", "look", "number", "shown"]
+__all__ = ["BINS", "SPECIAL", "Look", "brief", "largest", "look", "number", "shown"]
 
 
 class Look(NamedTuple):
@@ -63,6 +64,11 @@ def look(reading: Reading) -> Look:
     if reading.kind != "value":
         return SPECIAL[reading.kind]
     return next(found for bound, found in BINS if reading.norm < bound or bound == math.inf)
+
+
+def largest(readings: Iterable[Reading]) -> Reading:
+    """The reading that stands for several: one that is not finite, else the largest; of none, no path."""
+    return max(readings, key=lambda r: (r.kind == "not finite", r.norm), default=Reading(0.0, "no path"))
 
 
 def number(x: float) -> str:

@@ -7,12 +7,12 @@ import re
 import shutil
 import subprocess
 import sysconfig
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import graphviz
 
+from ..atomic import replacing
 from ..errors import DrawError
 
 __all__ = ["ENGINES", "FORMATS", "Picture"]
@@ -68,17 +68,8 @@ class Picture:
         if kind not in FORMATS:
             raise DrawError(f"{target.name}: no picture format ends so.\n  Use one of .{', .'.join(FORMATS)}.")
         content = self.source.encode() if kind == "dot" else self._draw(kind, engine)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)  # mkstemp's file is for its owner alone
-            os.replace(name, target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with replacing(target) as file:
+            file.write(content)
         return target
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

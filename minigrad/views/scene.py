@@ -16,10 +16,11 @@ import numpy as np
 
 from ..bptt.record import Box, Graph, OpNode, ParameterRecord, Reading, Record, SequenceRecord
 from ..clip import norm_of
-from ..errors import RecordError
+from ..errors import DrawError, RecordError
 from .palette import number
 
-__all__ = ["OPS", "Card", "Pill", "Scene", "Step", "build", "short_name", "subscript", "visible"]
+__all__ = ["OPS", "Card", "Pill", "Scene", "Step", "build", "labelled", "letter_of",
+           "short_name", "subscript", "visible"]  # fmt: skip
 
 _DIGITS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 OPS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "/", "negative": "−", "sigmoid": "σ", "power": "^",
@@ -69,6 +70,17 @@ def visible(labels: Sequence[str] | None) -> list[str] | None:
         return None
     clean = ["".join(c if c.isprintable() else f"U+{ord(c):04X}" for c in str(label)) for label in labels]
     return [s if len(s) <= 8 else s[:7] + "…" for s in clean]
+
+
+def labelled(given: Sequence[str] | None, steps: int, name: str = "labels") -> list[str] | None:
+    """`visible` labels, one a step.
+
+    Raises:
+        DrawError: There are more or fewer.
+    """
+    if given is not None and len(given) != steps:
+        raise DrawError(f"{len(given)} {name} for {steps} time steps.\n  Give one a step.")
+    return visible(given)
 
 
 def subscript(symbol: str, t: int) -> str:
@@ -152,7 +164,7 @@ class _Scene:
         kind = {"h": "hidden state", "c": "cell state"}.get(name, "state")
         about = self._at(t, f"{kind} {name}, mean {number(mean)}, ‖dL/d{name}‖ = {self.readings[name][t].norm:.3g}")
         line = "" if math.isnan(mean) and self.readings[name][t].kind == "no path" else number(mean)  # not recorded
-        return Card("state", subscript(_symbol(name), t + 1), line, self.readings[name][t], about)
+        return Card("state", subscript(letter_of(name), t + 1), line, self.readings[name][t], about)
 
     def first(self) -> Step:
         step = Step(-1)
@@ -166,7 +178,7 @@ class _Scene:
                 reading = self.sequence.norm_reading(norm_of(g))
             mean = float(value.mean())
             about = f"the state {name} before the first step, mean {number(mean)}"
-            step.cards[name] = Card("initial", subscript(_symbol(name), 0), number(mean), reading, about)
+            step.cards[name] = Card("initial", subscript(letter_of(name), 0), number(mean), reading, about)
         return step
 
     def input(self, t: int) -> Card:
@@ -339,5 +351,5 @@ class _Scene:
         )
 
 
-def _symbol(name: str) -> str:
+def letter_of(name: str) -> str:
     return {"c": "C"}.get(name, name)  # the textbook's C_t

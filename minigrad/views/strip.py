@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from ..bptt.record import Reading, SequenceRecord
 from .canvas import MARGIN, WIDTH, Canvas, identifier
-from .palette import brief, shown
+from .palette import brief, largest, shown
+from .scene import letter_of
 
 __all__ = ["Row", "strip", "strip_rows"]
 
@@ -23,7 +24,7 @@ class Row(NamedTuple):
 
 def strip_rows(sequence: SequenceRecord) -> list[Row]:
     """A row for every state, gate and the input."""
-    rows = [Row(letter, letter, sequence.readings(s)) for s in sequence.states for letter in [{"c": "C"}.get(s, s)]]
+    rows = [Row(letter_of(s), letter_of(s), sequence.readings(s)) for s in sequence.states]
     norms = dict(sequence.gate_norms)
     if sequence.input_norms is not None:
         norms["x"] = sequence.input_norms
@@ -56,7 +57,7 @@ def strip(canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None,
             canvas.text(f"row_{name}", row.title, (left - 10 - 3.1 * len(row.title), base + 11), 12)
             for k, t in enumerate(starts):
                 some = row.readings[t : t + chunk]
-                worst = max(some, key=lambda r: (r.kind == "not finite", r.norm))
+                worst = largest(some)
                 where = f"t={t + 1}" if chunk == 1 else f"t={t + 1}…{t + len(some)}"
                 letter = f" “{labels[t]}”" if labels and chunk == 1 else ""
                 canvas.tile(
