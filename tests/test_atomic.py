@@ -22,9 +22,14 @@ def test_old_content_stays_until_the_new_is_complete(tmp_path: Path) -> None:
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(target) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with replacing(target) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 

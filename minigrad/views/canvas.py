@@ -111,21 +111,21 @@ class Canvas:
             shape="plaintext", style="", fontsize=f"{size:g}", **look,
         )  # fmt: skip
 
-    def _line(self, name: str, text: str, size: float, height: float, css: str) -> None:
+    def _line(self, name: str, text: str, size: float, height: float) -> None:
         """Words that start at the left margin."""
         base, width = self.band(height), extent(text, size) + 4
         self._node(name, (MARGIN + width / 2, base + height / 2), width, size * 1.3, label=_quoted(text) + "\\l",
-            shape="plaintext", style="", fontsize=f"{size:g}", **{"class": css, "margin": "0"},
+            shape="plaintext", style="", fontsize=f"{size:g}", **{"class": "caption", "margin": "0"},
         )  # fmt: skip
         self.reach(MARGIN + width)
 
     def caption(self, title: str, story: str) -> None:
-        self._line("caption", title, 14, 22, "caption")
-        self._line("story", story, 11, 20, "caption")
+        self._line("caption", title, 14, 22)
+        self._line("story", story, 11, 20)
         self.band(4)
 
     def row_title(self, text: str) -> None:
-        self._line(f"row{-self.bottom:.0f}", text, 11, 18, "caption")
+        self._line(f"row{-self.bottom:.0f}", text, 11, 18)
 
     def note(self, text: str, x: float) -> None:
         base = self.band(16)
