@@ -45,12 +45,8 @@ class Clipping:
 
 def norm_of(array: Any) -> float:
     """The L2 norm of all elements, in float64 and scaled: exact where squares would over- or underflow."""
-    given = np.asarray(array)
-    x = given.astype(np.float64, copy=False).ravel()
-    if given.dtype == np.float32:  # its squares stay inside the range of float64
-        return math.sqrt(x @ x)
-    with np.errstate(over="ignore"):
-        square = float(x @ x)
+    x = np.asarray(array, np.float64).ravel()
+    square = float(np.vdot(x, x))  # which, unlike x @ x, does not warn when it overflows
     if 1e-250 < square < 1e250:  # no square left the range of float64
         return math.sqrt(square)
     scale = float(np.max(np.abs(x), initial=0.0))
@@ -102,7 +98,7 @@ def _clip(kind: str, parameters: Iterable[Tensor], threshold: float, error_if_no
             "  Lower the learning rate or the initial weights, or pass error_if_nonfinite=False."
         )
     if kind == "norm":
-        coefficient = min(1.0, threshold / total) if total else 1.0
+        coefficient = 1.0 if total <= threshold else threshold / total  # NaN where the total is
         with np.errstate(invalid="ignore"):  # 0 * inf, where that was asked for
             new = {name: g * g.dtype.type(coefficient) if coefficient != 1 else g for name, g in old.items()}
     else:

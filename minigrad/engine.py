@@ -19,8 +19,8 @@ import numpy.typing as npt
 from .errors import DTypeError, GradError, MinigradError, ShapeError, StaleGraphError, Unfit
 from .scope import Role, Scope, current
 
-__all__ = ["Array", "Node", "Observer", "Op", "apply", "as_array", "backward", "boxed", "grad", "jacobian", "pick",
-           "shapes", "topological", "value"]  # fmt: skip
+__all__ = ["Array", "Node", "Observer", "Op", "Parts", "apply", "as_array", "backward", "boxed", "grad", "jacobian",
+           "pick", "shapes", "topological", "value"]  # fmt: skip
 
 Array: TypeAlias = npt.NDArray[Any]
 P = ParamSpec("P")
@@ -264,11 +264,22 @@ def topological(root: Node) -> list[Node]:
     return [found[number] for number in sorted(found, reverse=True)]
 
 
+class Parts(list[Any]):
+    """The gradients that a rule gives, where it has more to tell.
+
+    Attributes:
+        trace: What a kernel that stands for many time steps did at each of them.
+    """
+
+    trace: Any = None
+
+
 Observer: TypeAlias = Callable[[Node, Any, Sequence[Any]], None]
 """Called once a node, newest first, with its final gradient and the parts it hands to its parents.
 
 The gradient of an op with several outputs is a list with None for an output that got none. The
-parts have one entry a parent, None where no gradient flows; a leaf hands on nothing: `()`."""
+parts have one entry a parent, None where no gradient flows; a leaf hands on nothing: `()`. Those of a
+kernel are `Parts`, with its trace."""
 
 
 def _walk(
@@ -325,6 +336,9 @@ def _parts(node: Node, op: Op[Any], g: Any, create_graph: bool) -> list[Any]:
         rules = op.rule(g, node.value, *node.inputs)
     assert len(rules) == len(node.parents), f"the rule of {op.name} gave {len(rules)} gradients"
     parts: list[Any] = []
+    if type(rules) is Parts:
+        parts = Parts()
+        parts.trace = rules.trace
     for parent, given, part in zip(node.parents, node.inputs, rules):
         if type(given) is np.ndarray and given.flags.writeable:
             whose = "an input" if parent is None else parent.describe()
@@ -421,8 +435,9 @@ def backward(
 
 
 def grad(
-    root: Node, inputs: Sequence[Node], gradient: Any = None, *, create_graph: bool = False
-) -> tuple[Any, ...]:
+    root: Node, inputs: Sequence[Node], gradient: Any = None, *, create_graph: bool = False,
+    observer: Observer | None = None,
+) -> tuple[Any, ...]:  # fmt: skip
     """The gradients of `root` with respect to `inputs`; no `.grad` is touched.
 
     Args:
@@ -430,6 +445,7 @@ def grad(
         inputs: Any nodes of its graph, leaves or not.
         gradient: dL/droot, of the root's shape.
         create_graph: Record the differentiation itself, so that its result can be differentiated.
+        observer: See `Observer`.
     Returns:
         One gradient an input: arrays, or with `create_graph` tensors; zeros where root does not
         depend on it.
@@ -441,7 +457,7 @@ def grad(
         seed = gradient if isinstance(gradient, Node) else boxed(root.box, seed)
     wanted: dict[int, Any] = {node.created: None for node in inputs}
     with np.errstate(all="ignore"):
-        _walk(topological(root), seed, None, create_graph, wanted)
+        _walk(topological(root), seed, observer, create_graph, wanted)
     for node in inputs:
         if wanted[node.created] is None:
             zeros = np.zeros_like(node.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "CheckpointError",
     "DTypeError",
     "DataError",
     "DrawError",
@@ -45,6 +46,10 @@ class NonFiniteError(MinigradError, ArithmeticError):
 
 class RecordError(MinigradError, ValueError):
     """A Record does not hold what was asked of it."""
+
+
+class CheckpointError(MinigradError, ValueError):
+    """A file does not hold a training run that can go on."""
 
 
 class DrawError(MinigradError, RuntimeError):

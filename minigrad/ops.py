@@ -106,7 +106,7 @@ def softplus(x: Any) -> Any:
 
 def _where_rule(g: Any, y: Any, condition: Any, a: Any, b: Any) -> Any:
     holds = value(condition).astype(bool)
-    return None, lambda: g * holds, lambda: g * ~holds
+    return None, lambda: where(holds, g, 0.0), lambda: where(holds, 0.0, g)  # by choice: 0 * NaN would be NaN
 
 
 @primitive(_where_rule, "a condition and two branches; " + _ALIKE, broadcasts=True)

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Role", "Run", "Scope", "current", "is_recording", "named_scope", "no_grad", "time_step"]
+__all__ = ["Role", "Run", "Scope", "current", "is_recording", "named_scope", "no_grad", "time_step", "within"]
 
 
-class Run(NamedTuple):
-    """One walk of a cell over a sequence: what all its time steps share.
+@dataclass(frozen=True, eq=False, slots=True)
+class Run:
+    """One walk of a cell over a sequence: what all its time steps share. Equal to nothing but itself.
 
     Attributes:
         name: What the record calls the sequence: `l0`, `l0_reverse`.
         cell: The cell's name in pictures: "LSTM".
         steps: T.
         scope: The path above the time steps: ("lstm",).
-        number: Different for every run.
+        number: Grows with every run.
+        lengths: How many steps of each sample are real; None: all of them.
+        reverse: Whether it walks from the last step to the first.
     """
 
     name: str
@@ -26,6 +30,8 @@ class Run(NamedTuple):
     steps: int
     scope: tuple[str, ...]
     number: int
+    lengths: tuple[int, ...] | None = None
+    reverse: bool = False
 
 
 class Role(NamedTuple):
@@ -81,6 +87,16 @@ def is_recording() -> bool:
 def no_grad() -> Iterator[None]:
     """Record nothing inside this block: results carry values and no graph."""
     token = current.set(_Context(False, current.get().scope))
+    try:
+        yield
+    finally:
+        current.reset(token)
+
+
+@contextmanager
+def within(scope: Scope) -> Iterator[None]:
+    """Record ops in this scope, whatever the enclosing one is."""
+    token = current.set(_Context(True, scope))
     try:
         yield
     finally:

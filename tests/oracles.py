@@ -83,6 +83,24 @@ def run(step: Step, x: Any, state: Sequence[Any], weights: Sequence[Any], nudges
     return np.stack(outputs), state
 
 
+def run_each(
+    step: Step, x: Any, state: Sequence[Any], weights: Sequence[Any], lengths: Sequence[int], reverse: bool = False,
+    nudges: Any = None,
+) -> tuple[Any, Any]:  # fmt: skip
+    """As `run`, each sample alone over its own length, from its end to its start in reverse; outputs beyond are 0."""
+    outputs, lasts = [], []
+    for s, end in enumerate(lengths):
+        there = slice(end - 1, None, -1) if reverse else slice(end)
+        own = None if nudges is None else [p[:end, s : s + 1][:: -1 if reverse else 1] for p in nudges]
+        turned = x[:end, s : s + 1][:: -1 if reverse else 1]
+        output, last = run(step, turned, [f[s : s + 1] for f in state], weights, own)
+        whole = np.zeros((len(x), *output.shape[1:]), output.dtype)
+        whole[there] = output
+        outputs.append(whole)
+        lasts.append(last)
+    return np.concatenate(outputs, axis=1), [np.concatenate(field) for field in zip(*lasts, strict=True)]
+
+
 def complex_step(function: Callable[[Any], Any], x: Any, step: float = 1e-100) -> Any:
     """d function / dx, element by element, of an analytic function with a scalar value: Im f(x + ie) / e."""
     slopes = np.empty(np.shape(x))

@@ -11,12 +11,26 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "minigrad"
 
 # A module imports only from groups to the left of its own (a package may import itself).
-LAYERS = [{"errors"}, {"scope"}, {"engine"}, {"ops"}, {"tensor"}, {"gradcheck", "nn", "clip"}, {"optim"}]
+LAYERS = [
+    {"errors"}, {"atomic", "scope"}, {"engine"}, {"archive", "ops", "kernels"}, {"tensor"}, {"gradcheck", "nn", "clip"},
+    {"optim"}, {"bptt"}, {"data"}, {"train"}, {"character"}, {"checkpoint"},
+]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-CORE = {*RANK, "bptt"}
+CORE = {name for name, rank in RANK.items() if rank < RANK["data"]}
+
+# What few may import, and who they are
+FEW = {
+    "archive": {"minigrad.checkpoint", "minigrad.bptt.record"},
+    "kernels": {"minigrad.nn.fused"},
+    "data": {"minigrad.train", "cli"},
+    "train": {"minigrad.character", "cli"},
+    "character": {"cli"},
+    "checkpoint": {"cli"},
+    "views": {"cli"},
+}
 
 # numpy.random without the state that every caller shares
-EXPLICIT_RANDOM = {"Generator", "default_rng", "SeedSequence", "BitGenerator", "PCG64"}
+EXPLICIT_RANDOM = {"Generator", "default_rng", "SeedSequence", "BitGenerator", "PCG64", "MT19937", "Philox", "SFC64"}
 
 
 def module_name(path, root=ROOT):
@@ -114,15 +128,40 @@ def test_module_imports_only_what_stands_before_it(name):
     assert wrong == []
 
 
+@pytest.mark.parametrize("name", FEW)
+def test_only_few_import(name):
+    importers = {
+        importer: at(path, line)
+        for path, importer, imported, line in all_imports()
+        if house(imported) == name and house(importer) != name
+    }
+    found = {who if who in FEW[name] else house(who): line for who, line in importers.items()}
+    assert {who: line for who, line in found.items() if who not in FEW[name]} == {}
+    assert found.keys() == FEW[name]  # a rule that names one who does not is no rule
+
+
+def test_every_module_but_views_and_commands_has_its_place():
+    assert {house(name) for name in MODULES} - set(RANK) == {"", "__main__", "views", "cli"}
+
+
+def test_what_trains_and_saves_knows_no_view_and_no_command():
+    wrong = [
+        f"{at(path, line)} imports {imported}"
+        for path, importer, imported, line in all_imports()
+        if house(importer) in RANK and house(imported) in {"views", "cli"}
+    ]
+    assert wrong == []
+
+
 def test_ordered_modules_exist():
     assert {house(name) for name in MODULES} >= set(RANK)
 
 
-def test_core_knows_no_view_no_command_and_no_data():
+def test_core_knows_no_view_no_command_and_no_data_or_training():
     wrong = [
         f"{at(path, line)} imports {imported}"
         for path, importer, imported, line in all_imports()
-        if house(importer) in CORE and house(imported) in {"views", "cli", "data"}
+        if house(importer) in CORE and house(imported) in {"views", "cli", "data", "train", "character", "checkpoint"}
     ]
     assert wrong == []
 

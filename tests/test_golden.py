@@ -66,7 +66,7 @@ def test_a_layer_computes_and_differentiates_what_pytorch_does(case: str) -> Non
     layer.load_state_dict({key.removeprefix("weights."): v for key, v in g.items() if key.startswith("weights.")})
     fields = ("h", "c") if kind is nn.LSTM else ("h",)
     x = Tensor(g["x"], requires_grad=True)
-    first = [Tensor(g[f"{field}.first"], requires_grad=True) for field in fields]
+    first = [Tensor(g[f"{field}.first"][np.newaxis], requires_grad=True) for field in fields]  # (1, N, H)
 
     output, last = layer(x, tuple(first) if kind is nn.LSTM else first[0])
     last = last if kind is nn.LSTM else (last,)
@@ -79,8 +79,8 @@ def test_a_layer_computes_and_differentiates_what_pytorch_does(case: str) -> Non
     assert_close(output.numpy(), g["output"], tolerance)
     assert_close(x.grad, g["x.grad"], tolerance)
     for field, before, after in zip(fields, first, last, strict=True):
-        assert_close(after.numpy(), g[f"{field}.last"], tolerance)
-        assert_close(before.grad, g[f"{field}.first.grad"], tolerance)
+        assert_close(after.numpy(), g[f"{field}.last"][np.newaxis], tolerance)
+        assert_close(before.grad, g[f"{field}.first.grad"][np.newaxis], tolerance)
     for name, p in layer.named_parameters():
         assert_close(p.grad, g[f"grads.{name}"], tolerance)
 

@@ -712,3 +712,10 @@ def test_float_types_do_not_mix_in_any_op_of_several_inputs():
         with pytest.raises(DTypeError, match="float32 and float64 do not mix"):
             sample(*inputs)
     assert {"add", "matmul", "linear", "concatenate", "stack"} <= set(mixes)
+
+
+def test_where_keeps_a_gradient_that_is_not_finite_from_the_branch_that_was_not_taken() -> None:
+    a, b = (Tensor(np.array([1.0, 2.0]), requires_grad=True) for _ in range(2))
+    ops.where(np.array([True, False]), a, b).backward(np.array([1.0, np.nan]))
+    np.testing.assert_array_equal(a.grad, [1.0, 0.0])
+    np.testing.assert_array_equal(b.grad, [0.0, np.nan])

@@ -1,6 +1,7 @@
 """Scopes: the path of names an op is recorded under."""
 
 import contextvars
+import dataclasses
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_scope_above_the_step_is_no_part():
 
 
 def test_step_within_a_part_of_another_step_starts_afresh():
-    inner = RUN._replace(name="l1", number=8)
+    inner = dataclasses.replace(RUN, name="l1", number=8)
     with time_step(3, RUN), named_scope("decoder", symbol="d"):
         with time_step(0, inner):
             assert here() == Scope(("t=4", "decoder", "t=1"), 0, inner)
@@ -120,3 +121,14 @@ def test_tensors_remember_the_scope_they_were_made_in():
         y = x * x
     assert x.scope == Scope()
     assert y.scope == Scope(("lstm", "t=3", "output gate"), 2, RUN, "output gate", "o")
+
+
+def test_runs_of_the_same_words_are_two_runs():
+    again = dataclasses.replace(RUN)
+    assert again != RUN
+    assert RUN == RUN
+    assert len({RUN, again}) == 2
+
+
+def test_run_has_every_step_real_and_walks_forward_unless_told():
+    assert (RUN.lengths, RUN.reverse) == (None, False)

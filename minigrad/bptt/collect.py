@@ -9,11 +9,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .. import engine
+from .. import engine, ops
 from ..clip import norm_of
-from ..engine import Array, Node
+from ..engine import Array, Node, Observer, Parts
 from ..errors import MinigradError
+from ..nn.fused import Kernel
 from ..scope import Run
+from . import kernel
 from .record import (
     Box,
     Flow,
@@ -28,7 +30,7 @@ from .record import (
     norms_of,
 )
 
-__all__ = ["backward", "record"]
+__all__ = ["backward", "collected", "record"]
 
 _NOT_YET = Reading(math.nan, "no backward yet")
 _NO_PATH = Reading(0.0, "no path")
@@ -49,8 +51,13 @@ def backward(loss: Node, keep: Literal["steps", "ops"] = "steps", *, accumulate:
         GradError, StaleGraphError: As `Tensor.backward`.
         MinigradError: keep is neither.
     """
+    return collected(loss, keep, lambda root, see: engine.backward(root, accumulate=accumulate, observer=see))
+
+
+def collected(loss: Node, keep: str, differentiate: Callable[[Node, Observer], object]) -> Record:
+    """The Record of what `differentiate`, called with the loss, shows to the observer it is given."""
     collector = _Collector(loss, keep)
-    engine.backward(loss, accumulate=accumulate, observer=collector.observe)
+    differentiate(loss, collector.observe)
     return collector.record(complete=True)
 
 
@@ -106,6 +113,8 @@ class _Collector:
         self.arrivals: dict[int, dict[str, Any]] = {}  # parts into a state, by where they come from
         self.flows: dict[tuple[_Key, _Key], list[float]] = {}
         self.terms: dict[int, list[tuple[Node, Array, Array | None]]] = {}
+        self.kernels = [(node, node.op) for node in self.order if isinstance(node.op, Kernel)]
+        self.traced: dict[int, tuple[Any, Any]] = {}  # what came to a kernel and what it handed on
         self.readings: dict[int, tuple[Reading, list[Reading]]] = {}
         self.handed: dict[int, tuple[Any, float]] = {}  # the last part into a node, and its norm
         self.kept = {n.created for key, some in self.outlets.items() if key is not _OUTSIDE for n in some}
@@ -132,6 +141,8 @@ class _Collector:
     def observe(self, node: Node, g: Any, parts: Sequence[Any]) -> None:
         """Take in one node's final gradient and what it hands on."""
         number, key = node.created, self.box[node.created]
+        if type(parts) is Parts:
+            self.traced[number] = (g, parts)
         if number in self.kept:
             self.gradients[number] = g
         elif key is None:
@@ -163,6 +174,8 @@ class _Collector:
                 continue
             target = self.box[parent.created]
             if target is None:
+                if type(parts) is Parts:
+                    continue  # its terms are those of its steps
                 if factors is None:
                     factors = node.op.factors(g, *node.inputs) if node.op and node.op.factors else {}
                 self.terms.setdefault(parent.created, []).append((node, *factors.get(k, (np.asarray(part), None))))
@@ -174,12 +187,18 @@ class _Collector:
 
     def record(self, *, complete: bool) -> Record:
         runs = {key.run.number: key.run for key in self.outlets if key.run is not None}
+        runs.update((op.run.number, op.run) for _, op in self.kernels)
         names = _unique([runs[number] for number in sorted(runs)])
         with_states = {key.run.number for key in self.outlets if key.run is not None and key.kind == "state"}
-        sequences = {
-            name: self._sequence(runs[number], name, complete) for number, name in names.items()
-            if number in with_states
-        }
+        by_kernel = {op.run.number: node for node, op in self.kernels}
+        sequences = {}
+        for number, name in names.items():
+            if number in by_kernel:
+                node = by_kernel[number]
+                g, parts = self.traced.get(node.created, (None, None))
+                sequences[name] = kernel.sequence_of(node, name, complete, g, parts)
+            elif number in with_states:
+                sequences[name] = self._sequence(runs[number], name, complete)
         return Record(
             loss=float(self.loss.value.sum()),
             complete=complete,
@@ -194,12 +213,18 @@ class _Collector:
         fields = list(dict.fromkeys(key.symbol for key in keys if key.kind == "state"))
         found = {(key.kind, key.symbol, key.time): self.outlets[key] for key in keys}
         nothing = 0 if complete else np.nan
+        batch = next(len(some[0].value) for (kind, _, _), some in found.items() if kind == "state")
+        lengths = np.array(run.lengths or [run.steps] * batch)
 
         def over_time(kind: str, symbol: str, get: Any, missing: float = np.nan) -> Array:
-            """One array a step; `missing` at a step that the loss does not depend on."""
+            """One array a step; `missing` at a step that the loss does not depend on, 0 past a sample's end."""
             some = [next(iter(found.get((kind, symbol, t), ())), None) for t in range(run.steps)]
-            blank = np.full_like(next(node.value for node in some if node is not None), missing)
-            return np.stack([blank if node is None else get(node, blank) for node in some])
+            like = next(node.value for node in some if node is not None)
+            blank = np.full(like.shape, missing, like.dtype if like.dtype.kind == "f" else np.float64)
+            array = np.stack([blank if node is None else get(node, blank) for node in some])
+            if run.lengths is not None:
+                array[np.arange(run.steps)[:, np.newaxis] >= lengths] = 0
+            return array
 
         def gradient(node: Node, missing: Array) -> Array:
             g = self.gradients.get(node.created)
@@ -209,7 +234,6 @@ class _Collector:
             return lambda node, missing: self.arrivals.get(node.created, {}).get(where, missing)
 
         states = {f: over_time("state", f, lambda node, _: node.value) for f in fields}
-        batch = states[fields[0]].shape[1]
 
         def is_gate(node: Node) -> bool:
             return bool(node.value.ndim == 2 and len(node.value) == batch)
@@ -228,8 +252,10 @@ class _Collector:
             name=name,
             cell=run.cell,
             scope=run.scope,
+            reverse=run.reverse,
+            kernel=False,
             complete=complete,
-            lengths=np.full(batch, run.steps),
+            lengths=lengths,
             states=states,
             initial={f: node.value for f, node in initial.items()},
             gates={s: over_time("gate", s, lambda node, _: node.value) for s in single},
@@ -247,8 +273,9 @@ class _Collector:
                 for f in fields
             },
             gate_norms={s: norms_of(over_time("gate", s, gradient, nothing)) for s in single},
-            input_means=np.array([np.nan if x is None else float(x.value.mean()) for x in inputs]),
             input_norms=input_norms,
+            inputs=over_time("input", "x", lambda node, _: node.value) if any(x is not None for x in inputs)
+            else np.full((run.steps, batch, 0), np.nan),  # a cell that uses no input leaves none in the graph
         )  # fmt: skip
 
     def _losses(self, runs: dict[int, Run]) -> Array | None:
@@ -261,7 +288,8 @@ class _Collector:
         if not elements or not runs:
             return None
         run = runs[max(runs)]
-        latest = self._latest(run)
+        before = runs.get(run.number - 1, run)  # its other direction
+        latest = self._latest({run, before} if run.reverse and f"{before.name}_reverse" == run.name else {run})
         losses, has_loss = np.zeros(run.steps), np.zeros(run.steps, bool)
         for node in elements:
             share = np.asarray(node.value.astype(np.float64) * self.gradients[node.created])
@@ -270,25 +298,30 @@ class _Collector:
             has_loss[steps[steps >= 0]] = True
         return np.where(has_loss, losses, np.nan) if has_loss.any() else None
 
-    def _latest(self, run: Run) -> Callable[[Node | None, Any], Any]:
-        """What gives, for every element of a node, the latest of a run's steps that it depends on; -1 for none."""
+    def _latest(self, runs: set[Run]) -> Callable[[Node | None, Any], Any]:
+        """What gives, for every element of a node, the latest of the runs' steps that it depends on; -1 for none."""
         latest: dict[int, Any] = {}
 
         def of(node: Node | None, value: Any) -> Any:
             if node is not None and node.created in latest:
                 return latest[node.created]
-            inside = node is not None and node.scope.run == run
+            inside = node is not None and node.scope.run in runs
             return np.full(getattr(value, "shape", ()), node.scope.time if node is not None and inside else -1)
 
+        for node, op in self.kernels:
+            if op.run in runs:
+                latest[node.created] = kernel.latest(node)
         for node in reversed(self.order):
-            if node.scope.run is not None or node.op is None:
+            if node.scope.run is not None or node.op is None or node.created in latest:
                 continue
-            if not any(p is not None and (p.created in latest or p.scope.run == run) for p in node.parents):
+            if not any(p is not None and (p.created in latest or p.scope.run in runs) for p in node.parents):
                 continue
             name, attributes = node.op.name, node.attributes
             given: list[Any] = [of(p, x) for p, x in zip(node.parents, node.inputs)]
             if name == "pick" or name in _MOVES:
                 moved = node.op.forward(*given, **attributes)
+            elif name == "where":
+                moved = np.where(node.inputs[0], *given[1:])
             elif name in ("sum", "mean", "max", "norm"):
                 moved = np.max(given[0], axis=attributes.get("axis"), keepdims=attributes.get("keepdims", False))
             elif name in ("linear", "softmax", "log_softmax"):  # each row for itself
@@ -301,23 +334,37 @@ class _Collector:
         return of
 
     def _parameters(self, names: dict[int, str], complete: bool) -> dict[str, ParameterRecord]:
-        feeds = {  # a sequence that was unrolled is no parameter, though it may require a gradient
-            p.created for n in self.order if n.role is not None and n.role.kind == "input"
-            for p in (n.parents[0].parents if n.parents and n.parents[0] is not None else ()) if p is not None
-        }  # fmt: skip
+        # A sequence that was unrolled is no parameter, though it may require a gradient.
+        feeds = {node.parents[0].created for node, _ in self.kernels if node.parents[0] is not None}
+        for node in self.order:
+            if node.role is not None and node.role.kind == "input" and node.parents and node.parents[0] is not None:
+                (sequence,) = node.parents[0].parents
+                while sequence is not None and sequence.op is ops.where:  # its padding was set to 0
+                    sequence = sequence.parents[1]
+                if sequence is not None:
+                    feeds.add(sequence.created)
         leaves = [n for n in self.order if self.box[n.created] is None and n.created not in feeds]
         found = {}
+        stacked = [
+            kernel.terms_of(node, names[op.run.number], self.traced[node.created][1])
+            for node, op in reversed(self.kernels) if node.created in self.traced
+        ]  # fmt: skip
         for k, leaf in enumerate(sorted(leaves, key=lambda n: n.created)):
-            terms = []
+            terms: Any = []
             for node, left, right in reversed(self.terms.get(leaf.created, [])):
                 run = node.scope.run
                 terms.append(Term(names[run.number] if run else None, node.scope.time, left, right))
+            stacks = [stack[leaf.created] for stack in stacked if leaf.created in stack]
+            if len(stacks) == 1 and not terms:
+                (terms,) = stacks
+            else:
+                terms = (*terms, *(term for stack in stacks for term in stack))
             value = self.values.get(leaf.created, leaf.value)
             name = leaf.name or f"parameter {k}"
             while name in found:
                 name += "'"
             gradient = self.gradients.get(leaf.created, np.full_like(value, np.nan))
-            found[name] = ParameterRecord(name, leaf.value.shape, norm_of(value), gradient, tuple(terms))
+            found[name] = ParameterRecord(name, leaf.value.shape, value, gradient, terms)
         return found
 
     def _graph(self, names: dict[int, str], complete: bool) -> Graph:
@@ -397,7 +444,7 @@ def _unique(runs: Sequence[Run]) -> dict[int, str]:
     for run in runs:
         name = run.name
         if sum(r.name == run.name for r in runs) > 1:
-            name = "/".join((*run.scope, run.name))
+            name = "/".join((*(run.scope[:-1] if run.scope[-1:] == (run.name,) else run.scope), run.name))
         count = 1
         while name in names.values():
             count += 1

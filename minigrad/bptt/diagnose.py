@@ -146,7 +146,7 @@ def diagnose(record: Record, *, sequence: str | None = None) -> Diagnosis:
     """
     s = record.sequence(sequence)
     order = list(range(s.steps))
-    if s.name.partition(" #")[0].endswith("_reverse"):
+    if s.reverse:
         order.reverse()  # of two neighbours, the one with the larger input time came first
     if not s.complete:
         return _verdict("no backward yet", s, {}, order[0], order[-1], ())

@@ -6,25 +6,22 @@ Views read a Record and nothing else. It can be compared, saved and loaded, and 
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ..atomic import replacing
+from .. import archive
 from ..clip import Clipping, norm_of
 from ..engine import Array
 from ..errors import RecordError
 from ..optim import Update
 
-__all__ = ["Box", "Flow", "Graph", "Kind", "OpNode", "ParameterRecord", "Reading", "Record", "SequenceRecord",
-           "Term", "kind_of", "norms_of"]  # fmt: skip
+__all__ = ["Box", "Flow", "Graph", "Kind", "Lazy", "OpNode", "ParameterRecord", "Reading", "Record", "SequenceRecord",
+           "StackedTerms", "Term", "kind_of", "norms_of"]  # fmt: skip
 
 Kind = Literal["value", "zero", "underflow", "not finite", "no path", "padding", "no backward yet"]
 """What a gradient norm is: a number, exactly 0, below the smallest normal number of its type, NaN or
@@ -50,6 +47,10 @@ _TINY = {np.dtype(t): float(np.finfo(t).tiny) for t in (np.float32, np.float64)}
 
 def norms_of(array: Array) -> Array:
     """L2 norms over the last axis in float64, scaled, so that 1e-200 and 1e200 have theirs."""
+    if array.dtype == np.float32:  # whose squares stay inside the range of float64
+        y = array.astype(np.float64)
+        roots: Array = np.sqrt(np.einsum("...i,...i->...", y, y))
+        return roots
     x = np.abs(array.astype(np.float64))
     scale = x.max(axis=-1, keepdims=True, initial=0)
     safe = np.where((scale > 0) & np.isfinite(scale), scale, 1)
@@ -78,6 +79,8 @@ def _equal(a: Any, b: Any) -> bool:
         return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return list(a) == list(b) and all(_equal(a[k], b[k]) for k in a)
+    if isinstance(a, (tuple, StackedTerms)) and isinstance(b, (tuple, StackedTerms)) and type(a) is not type(b):
+        a, b = tuple(a), tuple(b)
     if isinstance(a, tuple) and isinstance(b, tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(_equal, a, b))
     if isinstance(a, float) and isinstance(b, float) and math.isnan(a):
@@ -95,8 +98,12 @@ class SequenceRecord(_Comparable):
         name: `l0`, `l0_reverse`, …; the key in `Record.sequences`.
         cell: The cell's name: "LSTM".
         scope: The path above the time steps: ("lstm",).
+        reverse: Whether it walked from the last step to the first.
+        kernel: Whether one op did the whole walk: then `Record.graph` has none of its steps, until
+            `bptt.expand` replays them.
         complete: False before any backward: every gradient is NaN.
-        lengths: (N,): how many steps of each sample are real.
+        lengths: (N,): how many steps of each sample are real. Past its end a sample's states, gates
+            and gradients are 0.
         states: h, and for LSTM c, each (T, N, H).
         initial: The states before the first step, each (N, H).
         gates: What each named scope of a step gave, by symbol, each (T, N, H).
@@ -106,13 +113,15 @@ class SequenceRecord(_Comparable):
         arrivals: The norms of dL/dstate's three parts, each (T, N): from "outside" any step (the
             loss), from the "same" step (c through h), from the "next" step.
         gate_norms: ‖dL/dgate‖ by symbol, (T, N).
-        input_means: The mean over features and batch of each input, (T,).
         input_norms: ‖dL/dx_t‖, (T, N); None where the inputs require no gradient.
+        inputs: x, (T, N, C); NaN at a step that the loss does not depend on.
     """
 
     name: str
     cell: str
     scope: tuple[str, ...]
+    reverse: bool
+    kernel: bool
     complete: bool
     lengths: Array
     states: Mapping[str, Array]
@@ -123,13 +132,23 @@ class SequenceRecord(_Comparable):
     reached: Mapping[str, Array]
     arrivals: Mapping[str, Mapping[str, Array]]
     gate_norms: Mapping[str, Array]
-    input_means: Array
     input_norms: Array | None
+    inputs: Array
 
     @property
     def steps(self) -> int:
         """T, the number of time steps."""
-        return len(self.input_means)
+        return len(self.inputs)
+
+    @property
+    def input_means(self) -> Array:
+        """The mean over features and real samples of each input, (T,); NaN at a step that is no sample's."""
+        real = np.less(np.arange(self.steps)[:, np.newaxis], self.lengths)  # (T, N)
+        x = self.inputs.reshape(*real.shape, -1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sums = np.where(real, x.sum(axis=2, dtype=np.float64), 0).sum(axis=1)
+            means: Array = sums / (real.sum(axis=1) * x.shape[2])
+        return means
 
     @property
     def dtype(self) -> Any:
@@ -198,22 +217,74 @@ class Term(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class StackedTerms(_Comparable, Sequence[Term]):
+    """The terms of one walk that a kernel did at once: a `Term` is made when somebody asks for it.
+
+    Attributes:
+        sequence: The walk.
+        lefts, rights: Of blocks of the parameter's rows, each (T, N, R) and (T, N, C); the term of a
+            step is their products below each other. No rights: the sums over N of the lefts.
+    """
+
+    sequence: str
+    lefts: tuple[Array, ...]
+    rights: tuple[Array, ...]
+
+    def __len__(self) -> int:
+        return len(self.lefts[0])
+
+    def __getitem__(self, t: Any) -> Any:
+        if isinstance(t, slice):
+            return tuple(self[k] for k in range(*t.indices(len(self))))
+        t = range(len(self))[t]
+        if len(self.rights) == 1:
+            return Term(self.sequence, t, self.lefts[0][t], self.rights[0][t])
+        if not self.rights:
+            return Term(self.sequence, t, np.concatenate([left[t].sum(axis=0) for left in self.lefts]), None)
+        products = [left[t].T @ right[t] for left, right in zip(self.lefts, self.rights, strict=True)]
+        return Term(self.sequence, t, np.concatenate(products), None)
+
+
+class Lazy(Mapping[str, Any]):
+    """A mapping whose values are made when somebody asks for them, once."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Any]]) -> None:
+        self._makers, self._made = dict(makers), dict[str, Any]()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+@dataclass(frozen=True, eq=False)
 class ParameterRecord(_Comparable):
     """A parameter's gradient and the terms that sum to it.
 
     Attributes:
         name: `lstm.weight_hh_l0`.
         shape: Of the parameter.
-        weight_norm: ‖parameter‖ when the graph was recorded.
+        value: Of the parameter when the graph was recorded.
         gradient: The gradient that backward left, unclipped.
         terms: One a use, in the order of their steps.
     """
 
     name: str
     shape: tuple[int, ...]
-    weight_norm: float
+    value: Array
     gradient: Array
-    terms: tuple[Term, ...]
+    terms: Sequence[Term]
+
+    @property
+    def weight_norm(self) -> float:
+        """‖parameter‖ when the graph was recorded."""
+        return norm_of(self.value)
 
     @property
     def norm(self) -> float:
@@ -349,42 +420,33 @@ class Record(_Comparable):
         return self.sequences[name or next(iter(self.sequences))]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the record to one file (NumPy's .npz; no pickle). An older file stays whole until the end."""
+        """Write the record to one file; np.load opens it too. An older one stays whole until the end; see `archive`."""
         arrays: dict[str, Array] = {}
-        text = json.dumps({"format": "minigrad record", "version": 1, "record": _pack(self, arrays)})
-        with replacing(Path(path)) as file:
-            np.savez(file, json=np.frombuffer(text.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+        archive.write(path, _FORMAT, _pack(self, arrays), arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Record:
         """Read a record that `save` wrote.
 
         Raises:
-            RecordError: The file is missing, cut short, or none of ours.
+            RecordError: The file is missing, cut short, damaged, or none of ours.
         """
+        header, arrays = archive.read(path, _FORMAT)
         try:
-            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            header = json.loads(arrays.pop("json").tobytes())
-            if header["format"] != "minigrad record":
-                raise ValueError(f"its format is {header['format']!r}")
-            if header["version"] != 1:
-                raise RecordError(f"{path}: version {header['version']} of a record.\n  This minigrad reads version 1.")
-            record = _unpack(header["record"], arrays)
-            if not isinstance(record, cls):
-                raise TypeError(f"it holds {type(record).__name__}, no Record")
-        except RecordError:
-            raise
-        except Exception as error:  # a damaged or hostile file fails in any way at all
-            raise RecordError(
-                f"{path} is no record that can be read ({error}).\n  Give a file that record.save wrote."
-            ) from None
+            record = _unpack(header, arrays)
+        except Exception:  # what others made fails in any way at all
+            raise _FORMAT.refusal(path, "its header describes no record") from None
+        if not isinstance(record, cls):
+            raise _FORMAT.refusal(path, f"it holds a {type(record).__name__}, not a whole record")
         return record
 
 
+_FORMAT = archive.Format("minigrad record", 2, RecordError, "Give a file that record.save wrote.")
+
 _TYPES = {
     t.__name__: t
-    for t in (Record, SequenceRecord, ParameterRecord, Term, Graph, OpNode, Box, Flow, Reading, Clipping, Update)
+    for t in (Record, SequenceRecord, ParameterRecord, StackedTerms, Term, Graph, OpNode, Box, Flow, Reading, Clipping,
+              Update)
 }
 
 

@@ -14,10 +14,12 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import MinigradError
 from . import bptt as bptt
+from . import sample as sample
+from . import train as train
 
 __all__ = ["COMMANDS", "Parser", "one_line", "run"]
 
-COMMANDS: tuple[ModuleType, ...] = (bptt,)
+COMMANDS: tuple[ModuleType, ...] = (bptt, train, sample)
 
 
 class Parser(argparse.ArgumentParser):

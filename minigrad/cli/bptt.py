@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import os
@@ -18,28 +19,27 @@ import numpy as np
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .. import __version__, bptt, nn
+from .. import __version__, bptt, checkpoint
 from ..bptt.diagnose import diagnose
-from ..bptt.record import Reading, kind_of
+from ..bptt.record import Reading, SequenceRecord, kind_of
+from ..character import CELLS, CharacterModel
 from ..clip import clip_grad_norm
 from ..data.text import Text, read_text, visible
-from ..engine import Array
-from ..errors import DrawError, MinigradError
+from ..errors import CheckpointError, DrawError, MinigradError
 from ..optim import Adam
-from ..tensor import Tensor
 from ..views import draw, report
 from ..views.picture import ENGINES, FORMATS, Picture
+from .arguments import positive, whole
+from .memory import demand, graph_bytes, score_bytes, weight_bytes
+from .output import Output
 
-__all__ = ["CELLS", "CharacterModel", "add_arguments", "run"]
-
-CELLS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+__all__ = ["add_arguments", "run"]
 
 _STEPS = 40
-_WINDOW, _BATCH, _RATE, _EMBEDDING = 32, 16, 0.01, 16  # of the training
+_WINDOW, _BATCH, _RATE, EMBEDDING = 32, 16, 0.01, 16  # of the training
 _MAP_FROM = 10  # longer sequences get a strip beside the chosen level: there the middle is folded
-_MEMORY = 6e9
-_STEP_BYTES = {"rnn": (18_000, 100), "lstm": (57_000, 360), "gru": (57_000, 360)}
-"""What one recorded step took when it was measured: bytes a step, and bytes a step and feature."""
+_DEFAULTS = {"cell": "all", "hidden": 32, "train": 120, "seed": 0}
+"""What a model from a file brings along itself."""
 
 _NOTES = """\
 FILE is read from its start: T characters are the input, and each has the next one as its target, so a
@@ -50,13 +50,14 @@ travelled back to it, and nothing else. With --loss all it starts at the mean of
 in training: each step's own loss then covers what came from afar.
 
 --json prints one document, all its numbers finite (null where there is none; "kind" then says why):
-  format "minigrad bptt", version 1, minigrad, text {name, characters, vocabulary}, settings {…},
+  format "minigrad bptt", version 2, minigrad, text {name, characters, vocabulary}, settings {…},
   files     the picture of all cells, where there are several
   cells {rnn, lstm, gru: {
     training  {first_loss, last_loss, even_guess, clipped}: nats a character; null with --train 0
-    loss      of the sequence shown          verdict, rule  what the gradient does, and by which rule
-    steps     [{t from 1, character, label, target, loss, dL_dh {norm, kind}, dL_dc (LSTM),
-               terms {parameter: {norm, kind}}: what this step adds to each parameter's gradient}]
+    loss      of the sequence shown
+    sequences {l0, … one a layer: {verdict, rule: what the gradient does, and by which rule,
+      steps   [{t from 1, character, label, target, loss, dL_dh {norm, kind}, dL_dc (LSTM),
+               terms {parameter: {norm, kind}}: what this step adds to each parameter's gradient}]}}
     parameters  {name: {shape, weight_norm, gradient {norm, kind}}}: before clipping
     clipping  {threshold, norm_before, norm_after, coefficient, fired}
     files     [path, …]}}
@@ -70,19 +71,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _NOTES
     add = parser.add_argument
     add("--text", metavar="FILE", help="the text to read; default: the help texts of Python itself, in English")
-    add("--encoding", metavar="NAME", default="utf-8", help="how FILE spells its characters; default: utf-8")
-    add("--cell", choices=(*CELLS, "all"), default="all", help="default: all, side by side")
-    add("--steps", metavar="T", type=_whole(2), help=f"time steps, from 2; default: {_STEPS}, or what the text has")
-    add("--hidden", metavar="H", type=_whole(1, 4096), default=32, help="size of the state, 1 to 4096; default: 32")
-    add("--train", metavar="N", type=_whole(0), default=120, help="updates before, from 0; default: 120")
-    add("--clip", metavar="C", type=_positive, default=1.0, help="clip the gradient at this norm; default: 1")
+    add("--encoding", metavar="NAME", help="how FILE spells its characters; default: utf-8")
+    add("--model", metavar="FILE", help="look at a model that minigrad train saved, on its own text or on --text")
+    add("--cell", choices=(*CELLS, "all"), help="default: all, side by side")
+    add("--steps", metavar="T", type=whole(2), help=f"time steps, from 2; default: {_STEPS}, or what the text has")
+    add("--hidden", metavar="H", type=whole(1, 4096), help="size of the state, 1 to 4096; default: 32")
+    add("--train", metavar="N", type=whole(0), help="updates before, from 0; default: 120")
+    add("--clip", metavar="C", type=positive, default=1.0, help="clip the gradient at this norm; default: 1")
     add("--loss", choices=("last", "all"), default="last", help="where the gradient starts, see below; default: last")
     add("--level", choices=draw.LEVELS, default="gate", help="how much of a step the picture shows; default: gate")
     add("--all", action="store_true", help="every step in pictures and tables; otherwise the middle is folded")
     add("--format", choices=FORMATS, default="svg", help="of the pictures (pdf needs --engine dot); default: svg")
     add("--engine", choices=ENGINES, help="what draws them; default: graphviz-pure, or MINIGRAD_DOT")
     add("--out", metavar="DIR", default="pictures", help="where they go; default: pictures")
-    add("--seed", metavar="S", type=_whole(0), default=0, help="of weights and windows; default: 0")
+    add("--seed", metavar="S", type=whole(0), help="of weights and windows; default: 0")
     add("--json", action="store_true", help="print one JSON document and nothing else")
     add("--open", action="store_true", help="open the pictures in the browser")
 
@@ -93,23 +95,31 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         MinigradError: Something is wrong with the arguments; nothing has been written.
     """
+    model = _loaded(args)
     text = read_text(args.text, args.encoding)
     cells = list(CELLS) if args.cell == "all" else [args.cell]
     args.steps = _steps(args.steps, text)
     _check_drawing(args)
-    _check_memory(args, cells, len(text.characters))
-    names = [f"{cell}_{what}" for cell in cells for what in (*_levels(args), "clipping")] + ["cells"] * (len(cells) > 1)
+    _check_memory(args, cells, len(text.characters), 1 if model is None else model.layer.num_layers)
+    if model is not None:
+        text = dataclasses.replace(text, characters=model.characters, ids=model.ids(text.text[: args.steps + 1]))
+    names = ["cells"] * (len(cells) > 1)
+    for cell in cells:
+        walks = [""] if model is None or len(model.layer.walks) == 1 else [f"_{w.name}" for w in model.layer.walks]
+        names += [f"{cell}_layers"] * (len(walks) > 1)
+        names += [f"{cell}{walk}_{what}" for walk in walks for what in (*_levels(args), "clipping")]
     _check_folder(args.out, [f"{name}.{args.format}" for name in names])
     say: Callable[[str], None] = (lambda line: None) if args.json else (lambda line: print(line, flush=True))
-    for line in _plan(args, cells, text):
+    for line in _plan(args, cells, text, model):
         say(line)
     looks = {}
     for cell in cells:
-        looks[cell] = _look(cell, args, text)
-        say(_training_line(cell, looks[cell].training, args.train))
+        looks[cell] = _look(cell, args, text) if model is None else _look_at(model, None, args, text)
+        if model is None:
+            say(_training_line(cell, looks[cell].training, args.train))
     if not args.json:
         for renderable in _reports(looks, args.all):
-            _print(renderable)
+            Output().print(renderable)
     files, failure = _draw(looks, args)
     if args.json:
         print(json.dumps(_document(args, text, looks, files), indent=1, allow_nan=False))
@@ -127,29 +137,32 @@ def run(args: argparse.Namespace) -> int:
 # The arguments
 
 
-def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    span = f"from {low}" + (f" to {high}" if high else "")
-
-    def parse(given: str) -> int:
-        try:
-            number = int(given)
-        except ValueError:
-            number = low - 1
-        if number < low or (high and number > high):
-            raise argparse.ArgumentTypeError(f"found {given[:40]!r}; give a whole number {span}")
-        return number
-
-    return parse
-
-
-def _positive(given: str) -> float:
-    try:
-        number = float(given)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"found {given[:40]!r}; give a positive, finite number")
-    return number
+def _loaded(args: argparse.Namespace) -> CharacterModel | None:
+    """The model in --model, which settles what it brings along; else the defaults are filled in."""
+    if args.model is None:
+        for name, default in _DEFAULTS.items():
+            setattr(args, name, default if getattr(args, name) is None else getattr(args, name))
+        args.encoding = args.encoding or "utf-8"
+        return None
+    for name in _DEFAULTS:
+        if getattr(args, name) is not None:
+            raise MinigradError(f"--model and --{name}: the model has its own.\n  Leave --{name} away.")
+    state = checkpoint.load(args.model)
+    model = CharacterModel.restored(state)
+    model.eval()  # no dropout: the pictures show the model as it is
+    if args.text is None:
+        text = state.get("text")
+        path, encoding = (text.get("path"), text.get("encoding")) if isinstance(text, dict) else (None, None)
+        if not isinstance(path, str | None) or not isinstance(encoding, str):
+            raise CheckpointError(f"--model {args.model}: it names no text.\n  Give --text FILE.")
+        args.text, args.encoding = path, args.encoding or encoding
+        if args.text is not None and not os.path.exists(args.text):
+            raise CheckpointError(
+                f"--model {args.model}: its text is gone from {args.text!r}.\n  Give --text FILE: that one, or another."
+            )
+    args.encoding = args.encoding or "utf-8"
+    args.cell, args.hidden, args.train, args.seed = model.settings["cell"], model.layer.hidden_size, 0, None
+    return model
 
 
 def _steps(wanted: int | None, text: Text) -> int:
@@ -182,22 +195,14 @@ def _check_drawing(args: argparse.Namespace) -> None:
         raise MinigradError("--open: --format dot writes sources, no pictures.\n  Give --format svg, png or pdf.")
 
 
-def _check_memory(args: argparse.Namespace, cells: Sequence[str], v: int) -> None:
-    """Refuse what would need more than _MEMORY bytes."""
-    h, e = args.hidden, _EMBEDDING
-    window = _BATCH * min(args.steps, _WINDOW) if args.train else 0
-    graphs = sum(args.steps * (_STEP_BYTES[c][0] + _STEP_BYTES[c][1] * h) for c in cells)
-    scores = 20 * v * (window + (args.steps if args.loss == "all" else 1))
-    rest = 0
-    for cell in cells:
-        weights = len(CELLS[cell].cell_type.gates) * h * (e + h + 2) + v * (e + h + 1)
-        rest = max(rest, weights * 48 + window * h * _STEP_BYTES[cell][1])  # value, gradient, Adam's, temporaries
-    if graphs + scores + rest > _MEMORY:
-        raise MinigradError(
-            f"--steps {args.steps} --hidden {h}, {v:,} different characters: that takes about"
-            f" {(graphs + scores + rest) / 1e9:,.1f} GB of memory, more than {_MEMORY / 1e9:g}.\n"
-            "  Give smaller --steps or --hidden, or one --cell."
-        )
+def _check_memory(args: argparse.Namespace, cells: Sequence[str], v: int, layers: int) -> None:
+    h, e = args.hidden, EMBEDDING
+    window = min(args.steps, _WINDOW) if args.train else 0
+    needed = layers * sum(graph_bytes(cell, args.steps, 1, h) for cell in cells)
+    needed += score_bytes(v, _BATCH * window + (args.steps if args.loss == "all" else 1))
+    needed += max(graph_bytes(cell, window, _BATCH, h) + weight_bytes(cell, v, e, h) for cell in cells)
+    demand(needed, f"--steps {args.steps} --hidden {h}, {v:,} different characters",
+           "Give smaller --steps or --hidden, or one --cell.")  # fmt: skip
 
 
 def _check_folder(out: str, names: Sequence[str]) -> None:
@@ -225,35 +230,6 @@ def _check_folder(out: str, names: Sequence[str]) -> None:
         raise MinigradError(f"--out {out!r}: it cannot be written ({reason}).{remedy}") from None
 
 
-# The model
-
-
-class CharacterModel(nn.Module):
-    """From characters to scores of the next one: Embedding, a recurrent layer, Linear.
-
-    Args:
-        cell: "rnn", "lstm" or "gru"; the layer and its parameters carry this name.
-        vocabulary: V, how many characters there are.
-        hidden: H.
-        rng: Where the initial values come from.
-    """
-
-    def __init__(self, cell: str, vocabulary: int, hidden: int, *, rng: np.random.Generator) -> None:
-        self.embedding = nn.Embedding(vocabulary, _EMBEDDING, rng=rng)
-        self.layer = CELLS[cell](_EMBEDDING, hidden, rng=rng)
-        for name, parameter in self.layer.named_parameters():
-            parameter.name = f"{cell}.{name}"
-        self.output = nn.Linear(hidden, vocabulary, rng=rng)
-
-    def loss(self, ids: Array, *, last: bool = False) -> Tensor:
-        """The mean of the cross entropies of ids (T + 1, N), each from those before it; or the last one only."""
-        outputs, state = self.layer(self.embedding(ids[:-1]))
-        if last:
-            state = state if isinstance(state, Tensor) else state[0]
-            return nn.cross_entropy(self.output(state), ids[-1])
-        return nn.cross_entropy(self.output(outputs), ids[1:])
-
-
 class _Training(NamedTuple):
     first_loss: float
     last_loss: float
@@ -272,14 +248,15 @@ class _Look(NamedTuple):
 def _look(cell: str, args: argparse.Namespace, text: Text) -> _Look:
     """Train one model and record one backward pass, clipping and update on the start of the text."""
     rng = np.random.default_rng(args.seed)
-    model = CharacterModel(cell, len(text.characters), args.hidden, rng=rng)
+    model = CharacterModel(text.characters, cell, hidden=args.hidden, embedding=EMBEDDING, rng=rng)
     optimizer = Adam(model.parameters(), lr=_RATE * min(1, 128 / args.hidden))  # at 512 the full rate saturates tanh
     window = min(args.steps, _WINDOW)
     losses, clipped = [], 0
     with _progress(cell, args.train) as advance:
         for _ in range(args.train):
             starts = rng.integers(0, len(text) - window, _BATCH)
-            loss = model.loss(text.ids[starts + np.arange(window + 1)[:, np.newaxis]])
+            ids = text.ids[starts + np.arange(window + 1)[:, np.newaxis]]
+            loss, _ = model.loss(ids[:-1], ids[1:])
             model.zero_grad()
             loss.backward()
             clipped += clip_grad_norm(model.parameters(), args.clip).fired
@@ -289,10 +266,18 @@ def _look(cell: str, args: argparse.Namespace, text: Text) -> _Look:
     training = None
     if losses:
         training = _Training(losses[0], float(np.mean(losses[-10:])), math.log(len(text.characters)), clipped)
+    look = _look_at(model, training, args, text)
+    return look._replace(record=look.record.after(update=optimizer.step()))
+
+
+def _look_at(model: CharacterModel, training: _Training | None, args: argparse.Namespace, text: Text) -> _Look:
+    """Record one backward pass and clipping on the start of the text."""
     model.zero_grad()
-    loss = model.loss(text.ids[: args.steps + 1, np.newaxis], last=args.loss == "last")
+    model.layer.kernel = "steps"  # the pictures show gates and ops
+    ids = text.ids[: args.steps + 1, np.newaxis]
+    loss = model.last_loss(ids[:-1], ids[-1]) if args.loss == "last" else model.loss(ids[:-1], ids[1:])[0]
     record = bptt.backward(loss, keep="ops" if args.level in ("gate", "op") else "steps")
-    record = record.after(clipping=clip_grad_norm(model.parameters(), args.clip), update=optimizer.step())
+    record = record.after(clipping=clip_grad_norm(model.parameters(), args.clip))
     return _Look(training, record, [visible(c) for c in text.text[: args.steps + 1]])
 
 
@@ -309,18 +294,25 @@ def _progress(cell: str, total: int) -> Iterator[Callable[[float], None]]:
 # What is shown
 
 
-def _plan(args: argparse.Namespace, cells: Sequence[str], text: Text) -> Iterator[str]:
+def _plan(
+    args: argparse.Namespace, cells: Sequence[str], text: Text, model: CharacterModel | None
+) -> Iterator[str]:
     names = " and ".join(", ".join(c.upper() for c in cells).rsplit(", ", 1))
     several = f"{len(text.characters)} different ones" if len(text.characters) > 1 else "all the same"
-    yield f"{names}, H={args.hidden}, seed {args.seed}"
+    if model is None:
+        yield f"{names}, H={args.hidden}, seed {args.seed}"
+    else:
+        layers = model.layer.num_layers
+        yield f"{names}, H={args.hidden}, {layers} layer{'s' * (layers > 1)}, from {args.model!r}"
     yield f"Text      {text.name!r}: {len(text):,} characters, {several}"
     window = min(args.steps, _WINDOW)
     updates = f"{args.train} update{'s' * (args.train > 1)}{' each' * (len(cells) > 1)}"
-    yield (
-        f"Training  {updates}: Adam, {_BATCH} windows of {window} characters, clipped at norm {args.clip:g}"
-        if args.train
-        else "Training  none: the weights are random"
-    )
+    if model is None:
+        yield (
+            f"Training  {updates}: Adam, {_BATCH} windows of {window} characters, clipped at norm {args.clip:g}"
+            if args.train
+            else "Training  none: the weights are random"
+        )
     start = text.text[: args.steps]
     yield f"Reading   T={args.steps} characters: {start if len(start) <= 50 else start[:49] + '…'!r}"
     target = text.text[args.steps]
@@ -345,17 +337,12 @@ def _reports(looks: Mapping[str, _Look], everything: bool) -> Iterator[Renderabl
         yield ""
         yield report.compare({cell.upper(): look.record for cell, look in looks.items()})
     for look in looks.values():
-        yield ""
-        yield report.gradients(look.record, labels=look.labels[:-1], everything=everything)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        raise  # the error under way: main ends quietly
-
-
-def _print(renderable: RenderableType) -> None:
-    _Console(markup=False, highlight=False).print(renderable)
+        if len(look.record.sequences) > 1:
+            yield ""
+            yield report.layers(look.record)
+        for sequence in look.record.sequences:
+            yield ""
+            yield report.gradients(look.record, sequence=sequence, labels=look.labels[:-1], everything=everything)
 
 
 def _draw(looks: Mapping[str, _Look], args: argparse.Namespace) -> tuple[dict[str, list[str]], str | None]:
@@ -382,13 +369,18 @@ def _pictures(looks: Mapping[str, _Look], args: argparse.Namespace) -> Iterator[
         labels = next(iter(looks.values())).labels[:-1]
         yield "cells", "cells", draw.compare(records, everything=args.all, labels=labels)
     for cell, look in looks.items():
-        labels, targets = look.labels[:-1], look.labels[1:]
-        for level in _levels(args):
-            picture = draw.unrolled(look.record, level, everything=args.all, labels=labels, targets=targets)
-            yield cell, f"{cell}_{level}", picture
+        options: dict[str, Any] = {"everything": args.all, "labels": look.labels[:-1]}
         assert look.record.clipping is not None
-        picture = draw.clipping(look.record, look.record.clipping, everything=args.all, labels=labels)
-        yield cell, f"{cell}_clipping", picture
+        if len(look.record.sequences) > 1:
+            picture = draw.unrolled(look.record, "cell", targets=look.labels[1:], **options)
+            yield cell, f"{cell}_layers", picture
+        for sequence in look.record.sequences:
+            name = f"{cell}_{sequence}" if len(look.record.sequences) > 1 else cell
+            for level in _levels(args):
+                picture = draw.unrolled(look.record, level, sequence=sequence, targets=look.labels[1:], **options)
+                yield cell, f"{name}_{level}", picture
+            picture = draw.clipping(look.record, look.record.clipping, sequence=sequence, **options)
+            yield cell, f"{name}_clipping", picture
 
 
 def _shown_path(path: Path) -> str:
@@ -403,10 +395,10 @@ def _shown_path(path: Path) -> str:
 def _document(
     args: argparse.Namespace, text: Text, looks: Mapping[str, _Look], files: Mapping[str, list[str]]
 ) -> dict[str, Any]:
-    settings = ("steps", "hidden", "train", "clip", "loss", "level", "all", "seed")
+    settings = ("model", "steps", "hidden", "train", "clip", "loss", "level", "all", "seed")
     return {
         "format": "minigrad bptt",
-        "version": 1,
+        "version": 2,
         "minigrad": __version__,
         "text": {"name": text.name, "characters": len(text), "vocabulary": len(text.characters)},
         "settings": {name: getattr(args, name) for name in settings},
@@ -417,8 +409,27 @@ def _document(
 
 def _cell(look: _Look, text: Text) -> dict[str, Any]:
     record = look.record
-    sequence = record.sequence()
-    found = diagnose(record)
+    clipping = record.clipping
+    assert clipping is not None
+    return {
+        "training": None if look.training is None else {k: _finite(x) for k, x in look.training._asdict().items()},
+        "loss": _finite(record.loss),
+        "sequences": {name: _sequence(look, s, text) for name, s in record.sequences.items()},
+        "parameters": {
+            name: {"shape": p.shape, "weight_norm": _finite(p.weight_norm), "gradient": _norm(p.norm, p.gradient.dtype)}
+            for name, p in record.parameters.items()
+        },
+        "clipping": {
+            "threshold": clipping.threshold, "norm_before": _finite(clipping.norm_before),
+            "norm_after": _finite(clipping.norm_after), "coefficient": _finite(clipping.coefficient),
+            "fired": clipping.fired,
+        },
+    }  # fmt: skip
+
+
+def _sequence(look: _Look, sequence: SequenceRecord, text: Text) -> dict[str, Any]:
+    record = look.record
+    found = diagnose(record, sequence=sequence.name)
     by_step = {name: p.by_step(sequence.name) for name, p in record.parameters.items()}
     readings = {f"dL_d{state}": sequence.readings(state) for state in sequence.states}
     steps = []
@@ -429,24 +440,7 @@ def _cell(look: _Look, text: Text) -> dict[str, Any]:
             **{name: _reading(some[t]) for name, some in readings.items()},
             "terms": {name: _norm(norms[t], sequence.dtype) for name, norms in by_step.items() if t in norms},
         })  # fmt: skip
-    clipping = record.clipping
-    assert clipping is not None
-    return {
-        "training": None if look.training is None else {k: _finite(x) for k, x in look.training._asdict().items()},
-        "loss": _finite(record.loss),
-        "verdict": found.verdict,
-        "rule": found.rule,
-        "steps": steps,
-        "parameters": {
-            name: {"shape": p.shape, "weight_norm": _finite(p.weight_norm), "gradient": _norm(p.norm, sequence.dtype)}
-            for name, p in record.parameters.items()
-        },
-        "clipping": {
-            "threshold": clipping.threshold, "norm_before": _finite(clipping.norm_before),
-            "norm_after": _finite(clipping.norm_after), "coefficient": _finite(clipping.coefficient),
-            "fired": clipping.fired,
-        },
-    }  # fmt: skip
+    return {"verdict": found.verdict, "rule": found.rule, "steps": steps}
 
 
 def _norm(norm: float, dtype: Any) -> dict[str, Any]:

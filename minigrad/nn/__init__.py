@@ -10,6 +10,7 @@ from .cells import RNNState as RNNState
 from .layers import GRU as GRU
 from .layers import LSTM as LSTM
 from .layers import RNN as RNN
+from .layers import Recurrent as Recurrent
 from .linear import Dropout as Dropout
 from .linear import Embedding as Embedding
 from .linear import Linear as Linear

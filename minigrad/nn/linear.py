@@ -66,7 +66,7 @@ class Embedding(Module):
         return cast(Tensor, ops.embedding(self.weight, index=np.asarray(value(index))))
 
 
-def _probability(p: float) -> float:
+def probability(p: float) -> float:
     if not 0 <= p < 1:
         raise MinigradError(f"dropout: p is {p}.\n  Give the probability of dropping an element, 0 <= p < 1.")
     return p
@@ -78,7 +78,7 @@ def dropout(x: Tensor, p: float, *, rng: np.random.Generator | None = None) -> T
     Raises:
         MinigradError: p is not in [0, 1).
     """
-    mask = (generator(rng).random(x.shape) >= _probability(p)) / (1 - p)
+    mask = (generator(rng).random(x.shape) >= probability(p)) / (1 - p)
     return cast(Tensor, ops.dropout(x, mask=mask.astype(x.dtype)))
 
 
@@ -91,7 +91,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
-        self.p, self.rng = _probability(p), generator(rng)
+        self.p, self.rng = probability(p), generator(rng)
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p, rng=self.rng) if self.training and self.p else x

@@ -59,6 +59,15 @@ class Module:
         """Every parameter once, in the order of definition."""
         return [parameter for _, parameter in self.named_parameters()]
 
+    def generators(self) -> dict[str, np.random.Generator]:
+        """Every random generator of this module and of those below it, by dotted name."""
+        return {
+            f"{prefix}.{name}" if prefix else name: found
+            for prefix, module in self.named_modules()
+            for name, found in vars(module).items()
+            if isinstance(found, np.random.Generator)
+        }
+
     def zero_grad(self) -> None:
         """Forget every parameter's gradient."""
         for parameter in self.parameters():

@@ -92,6 +92,11 @@ class Canvas:
         self.bottom, self.right = 0.0, 0.0
         self.plain = False  # no rounded corners: they are a third of a large drawing
 
+    @property
+    def down(self) -> float:
+        """The height that is left for what is drawn: less, where the caption takes more than two lines."""
+        return self.room[1] + min(0.0, self.bottom + 46)
+
     def band(self, height: float) -> float:
         """Take a band of this height; gives the y of its lower edge."""
         self.bottom -= height
@@ -119,9 +124,12 @@ class Canvas:
         )  # fmt: skip
         self.reach(MARGIN + width)
 
-    def caption(self, title: str, story: str) -> None:
+    def caption(self, title: str, story: str, *more: str) -> None:
+        """What is drawn, what it comes to, and what more there is to say."""
         self._line("caption", title, 14, 22)
         self._line("story", story, 11, 20)
+        for k, line in enumerate(more):
+            self._line(f"story_{k}", line, 10, 16)
         self.band(4)
 
     def row_title(self, text: str) -> None:
@@ -132,11 +140,13 @@ class Canvas:
         self.text("note", text, (x + extent(text) / 2, base + 8), 10)
 
     @contextmanager
-    def frame(self, t: int, x: float, base: float, width: float, height: float, prefix: str = "step") -> Iterator[None]:
+    def frame(
+        self, t: int, x: float, base: float, width: float, height: float, prefix: str = "step", more: str = ""
+    ) -> Iterator[None]:
         """The frame of one time step, as a cluster around what is drawn inside this block."""
         attributes = {
             "bb": f"{x:.6g},{base:.6g},{x + width:.6g},{base + height:.6g}",
-            "lp": f"{x + width / 2:.6g},{base + height - 10:.6g}", "label": f"t = {t + 1}", "fontsize": "11",
+            "lp": f"{x + width / 2:.6g},{base + height - 10:.6g}", "label": f"t = {t + 1}{more}", "fontsize": "11",
             "style": "filled" if self.plain else "rounded,filled", "color": "#c8c8c8", "fillcolor": "#fafafa",
             "id": f"{prefix}_{t + 1}",
             "class": "step",
@@ -150,8 +160,10 @@ class Canvas:
         t: int = -1,
     ) -> None:  # fmt: skip
         gradient = shown(card.reading)
-        gradient = "" if card.kind == "loss" else gradient if gradient == "no path" else f"g {gradient}"
+        gradient = "" if card.kind in ("loss", "join") else gradient if gradient == "no path" else f"g {gradient}"
         lines = [shortened(text, width - 1) for text in (card.title, card.line, gradient)]
+        if height < 24:
+            lines = [shortened("  ".join(filter(None, lines)), width - 1)]
         attributes = _style(look(card.reading), card.kind)
         if self.plain:
             attributes["style"] = attributes["style"].replace("rounded,", "")
@@ -226,6 +238,8 @@ class Canvas:
         one = len(hidden) == 1
         self.text(f"{name}_count", f"… {len(hidden):,} {what}{'' if one else 's'} …", (x + width / 2, top - 10), 10)
         span = f"{count_from} = {hidden.start + 1}" + ("" if one else f"…{hidden.stop}")
+        heights = sorted(layout.lanes.values())
+        narrow = min((b - a for a, b in pairwise(heights)), default=math.inf) < 42
         roomy = top - base - max(layout.lanes.values()) > 36
         self.text(f"{name}_span", span, (x + width / 2, top - 23 if roomy else base + 9), 10)
         for state, some in readings.items():
@@ -234,7 +248,10 @@ class Canvas:
             special = sorted({r.kind for r in some} - {"value"})
             words = [f"g {number(min(norms))}" + ("" if one else f" … {number(max(norms))}")] if norms else []
             if special:
-                words.append(("and " if words else "g ") + ", ".join("0" if k == "zero" else k for k in special))
+                prefix = "and " if words else "" if special == ["padding"] else "g "
+                words.append(prefix + ", ".join("0" if k == "zero" else k for k in special))
+            if narrow:
+                words = [shortened(" ".join(words), width - 4)]
             for k, word in enumerate(words):
                 self.text(f"{name}_{identifier(state)}_words{k}", word, (x + width / 2, y - 15 - 12 * k), 10)
             count = min(_TILES, len(some))
@@ -248,10 +265,10 @@ class Canvas:
                 center = (x + 4 + wide * (k + 0.5), y)
                 self.tile(f"{name}_{identifier(state)}_{k}", worst, center, wide, 13, f"{where}: {shown(worst)}")
 
-    def legend(self, key: str) -> None:
+    def legend(self, key: str, *, padding: bool = False) -> None:
         """The colour scale, the kinds that are no numbers, and how to read a box."""
         height, wide = 34.0, 62.0
-        pieces = [("bin", b) for _, b in BINS] + [("kind", SPECIAL[k]) for k in SPECIAL if k != "padding"]
+        pieces = [("bin", b) for _, b in BINS] + [("kind", SPECIAL[k]) for k in SPECIAL if k != "padding" or padding]
         x, base = MARGIN, self.band(height + 14)
         for k, (kind, paint) in enumerate(pieces):
             if kind == "kind" and pieces[k - 1][0] == "bin":
@@ -282,7 +299,9 @@ class Canvas:
 def _style(paint: Look, kind: str) -> dict[str, str]:
     """Graphviz's words for a look on a kind of box."""
     fill, border, pen = paint.fill, "#555555", "1"
-    style = {"input": "filled", "tile": "filled", "loss": "filled"}.get(kind, "rounded,filled")
+    style = {"input": "filled", "tile": "filled", "loss": "filled", "join": "filled"}.get(kind, "rounded,filled")
+    if kind == "join":  # it shows no gradient of its own
+        fill = "#ffffff"
     if kind in ("state", "initial"):
         border, pen = _BLACK, "2"
     if kind == "tile":

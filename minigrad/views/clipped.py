@@ -103,7 +103,7 @@ def _terms(
     room = (canvas.room[0] - end - 22, layout.height * 1.5)
     (columns,) = bands([[r] for r in readings], frame + 4, layout.height, 0.0, everything, room)
     base, x = canvas.band(layout.height + 2), MARGIN
-    for column in columns[1:]:
+    for column in columns[1:-1]:
         if isinstance(column, range):
             canvas.fold(f"{row}_fold_{column.start + 1}", column, {"W": readings[column.start : column.stop]},
                         x, base, layout, FOLD)  # fmt: skip

@@ -12,14 +12,16 @@ from itertools import pairwise
 
 from ..bptt.record import Reading, Record, SequenceRecord
 from ..errors import DrawError
-from .canvas import FOLD, GAP, HEADER, MARGIN, PILL, STUB, Canvas, extent, identifier
+from .canvas import HEADER, PILL, Canvas, extent
 from .clipped import clipping as clipping
-from .fold import Band, bands
-from .layout import PORT, Item, Layout, arrange
-from .palette import largest, number, shown
+from .layers import Layers, above, layers_of, one_sample, titles
+from .layout import PORT, Item, Layout, arrange, mirrored
+from .painter import Plan, Style, paint
+from .palette import number, shown
 from .picture import Picture
-from .scene import Card, Scene, Step, build, labelled, letter_of, subscript
-from .strip import Row, strip, strip_rows
+from .scene import Card, Scene, Step, build, labelled, letter_of, real_samples, subscript
+from .stack import plan_of, style_of
+from .strip import Row, fits, strip, strip_rows
 from .whole import graph as graph
 
 __all__ = ["LEVELS", "clipping", "compare", "graph", "unrolled"]
@@ -37,9 +39,14 @@ def unrolled(
     labels: Sequence[str] | None = None,
     targets: Sequence[str] | None = None,
     title: str | None = None,
-    sequence: str | None = None,
+    sequence: str | Sequence[str] | None = None,
+    sample: int | None = None,
 ) -> Picture:
     """Draw a record's network unrolled through time.
+
+    One layer and direction at every level; several layers and directions at the strip and cell levels, on
+    one scale: the inputs at the bottom, the layers above each other, the loss on top. A lane runs the way
+    its states are computed: in a reverse direction from the last step to the first.
 
     Args:
         record: From `bptt.backward` (keep="ops" for the gate and op levels), or from `bptt.record`
@@ -47,25 +54,59 @@ def unrolled(
         level: "strip": one row a state and gate, one tile a step. "cell": the states of each step.
             "gate": the named parts of each step. "op": every op.
         everything: Draw every step in one row. Else the picture fits 1,600 x 1,000 pixels: the
-            middle is folded, with its own least and largest norm.
+            middle is folded, with its own least and largest norm. (What is deeper than an LSTM of seven
+            layers, or of three with two directions, makes it higher.)
         labels, targets: What each step reads and should predict, such as its character.
         title: In place of the one made from the record.
-        sequence: Which sequence, by its name; None: the first.
+        sequence: Which layer and direction, by its name; several, from the bottom up; None: all.
+        sample: Which sample of the batch, from 0, at the strip and cell levels; None: norms over all.
     Raises:
-        DrawError: There is no such level, or the labels do not match the steps.
+        DrawError: There is no such level or sample, the labels do not match the steps, the level shows
+            one sequence and there are several, or they are no layers of one network.
         RecordError: The record has no such sequence, or was made without ops.
     """
     if level not in LEVELS:
         raise DrawError(f"There is no level {level!r}.\n  Choose one of {', '.join(LEVELS)}.")
-    chosen = record.sequence(sequence)
-    labels, targets = labelled(labels, chosen.steps), labelled(targets, chosen.steps, "targets")
+    layers = layers_of(record, [sequence] if isinstance(sequence, str) else sequence)
+    names = [s.name for layer in layers for s in layer]
+    if level in ("gate", "op") and len(names) > 1:
+        raise DrawError(
+            f"level={level!r} draws one layer and direction; found {', '.join(names)}.\n"
+            f"  Give sequence={names[0]!r} or another one, or draw level='cell' or 'strip'."
+        )
+    if sample is not None:
+        if level in ("gate", "op"):
+            raise DrawError(
+                f"level={level!r}: the record has no numbers of single samples for gates and ops.\n"
+                "  Leave out sample, or draw level='cell' or 'strip'."
+            )
+        record, layers = one_sample(record, layers, sample)
+        labels = [""] * layers[0][0].steps if labels is None else labels  # the inputs' means are those of the batch
+    steps = layers[0][0].steps
+    labels, targets = labelled(labels, steps), labelled(targets, steps, "targets")
     canvas = Canvas("unrolled")
-    canvas.caption(title or _title(record, chosen), _story(chosen))
+    single = len(names) == 1
+    more = [_arrows(layers)] if level == "cell" and not single else []
+    unequal = [f"{real} of {batch}" for real, batch in sorted(_unequal(layers), reverse=True) if batch > 1]
+    if unequal:
+        many = "" if level == "strip" else f"{unequal[0]}: so many samples have not ended at this step. "
+        over = {"strip": "Norms", "cell": "Norms and means"}.get(level, "Norms, and the means of inputs and states,")
+        more.append(f"{many}{over} are over the samples that have not ended.")
+    canvas.caption(title or _title(record, layers, sample), *_story(layers), *more)
     if level == "strip":
-        strip(canvas, [strip_rows(chosen)], labels, everything)
-        canvas.legend("one tile a step:\n‖∂L/∂name‖")
+        found = [s for layer in reversed(layers) for s in reversed(layer)]  # the loss is on top
+        groups = [strip_rows(s, "" if single else f"{s.name}  ") for s in found]
+        if not fits(canvas, groups):  # without the gates
+            groups = [strip_rows(s, f"{s.name}  ", gates=False) for s in found]
+        strip(canvas, groups, labels, everything, [s.name for s in found if s.reverse])
+        canvas.legend("one tile a step:\n‖∂L/∂name‖", padding=_padded(layers))
+    elif single:
+        (s,) = layers[0]
+        _steps(canvas, layers, build(record, s, level, labels, targets, above(record, s)), level, everything)
     else:
-        _steps(canvas, chosen, build(record, chosen, level, labels, targets), level, everything)
+        plan, walks = plan_of(record, layers, labels, targets, _more(layers))
+        style = paint(canvas, plan, (style_of(walks, lines) for lines in (3, 2, 1)), everything)
+        _legend(canvas, layers, style)
     return canvas.picture()
 
 
@@ -79,7 +120,7 @@ def compare(
     """Draw the states of several cells over the same sequence, one row each, on one scale.
 
     Args:
-        records: By the cell's name; each from `bptt.backward`.
+        records: By the cell's name; each from `bptt.backward`. Of each its first sequence is drawn.
         everything, labels, title: As `unrolled`.
     Raises:
         DrawError: There is no record, or the sequences differ in length.
@@ -99,36 +140,100 @@ def compare(
     groups: list[list[Row]] = []
     for name, s in sequences.items():
         groups.append([Row(f"{name}  {letter_of(state)}", letter_of(state), s.readings(state)) for state in s.states])
-    strip(canvas, groups, labels, everything)
-    canvas.legend("one tile a step:\n‖∂L/∂name‖")
+    strip(canvas, groups, labels, everything, [s.name for s in sequences.values() if s.reverse])
+    canvas.legend("one tile a step:\n‖∂L/∂name‖", padding=_padded([[s] for s in sequences.values()]))
     return canvas.picture()
 
 
 # Words
 
 
-def _title(record: Record, sequence: SequenceRecord) -> str:
-    n = len(sequence.lengths)
-    batch = f", {n} samples" if n > 1 else ""
+def _title(record: Record, layers: Layers, sample: int | None) -> str:
+    s = layers[0][0]
+    n = len(s.lengths)
+    single = sum(map(len, layers)) == 1
+    parts = [f"{s.cell} {s.name}" if single and len(record.sequences) > 1 else s.cell]
+    if len(layers) > 1:
+        parts.append(f"{len(layers)} layers")
+    if max(map(len, layers)) > 1:
+        parts.append("both directions")
+    parts.append(f"T = {s.steps}")
+    if s.reverse and single:
+        parts.append(f"runs from t={s.steps} to t=1")
+    if n > 1:
+        parts.append(f"{n} samples" + (f" of {min(s.lengths)} to {max(s.lengths)} steps" if _unequal(layers) else ""))
+    if sample is not None:
+        parts.append(f"sample {sample} (of 0 to {len(record.sequence(s.name).lengths) - 1})")
     if not record.complete:
-        return f"{sequence.cell}, T = {sequence.steps}{batch}: the graph before backward"
-    return f"{sequence.cell}, T = {sequence.steps}{batch}: how much of the loss's gradient reaches each step"
+        return f"{', '.join(parts)}: the graph before backward"
+    return f"{', '.join(parts)}: how much of the loss's gradient reaches each step"
 
 
-def _story(sequence: SequenceRecord) -> str:
+def _story(layers: Layers) -> list[str]:
     """First and last norm of each lane: the shortest report there is."""
-    if not sequence.complete:
-        return "no gradient has been computed yet: call bptt.backward(loss)"
+    s = layers[0][0]
+    if not s.complete:
+        return ["no gradient has been computed yet: call bptt.backward(loss)"]
+    if sum(map(len, layers)) > 1:
+        each = [(s, s.readings("h" if "h" in s.states else next(iter(s.states)))) for layer in layers for s in layer]
+        lines = ["‖∂L/∂h‖ where the gradient ends / where it begins:"]
+        called = titles([s for s, _ in each])
+        for s, r in each:
+            found = f"{called[s.name]} {' / '.join(shown(r[t]) for t in _ends(s))} = {_ratio(s, r)}"
+            if extent(f"{lines[-1]}     {found}", 11) > Canvas.room[0] - 8:
+                lines.append(found)
+            else:
+                lines[-1] += f"     {found}"
+        return lines
     parts = []
-    for name in sequence.states:
-        symbol, t, readings = letter_of(name), sequence.steps, sequence.readings(name)
-        first, last = (f"‖∂L/∂{subscript(symbol, k)}‖ = {shown(readings[k - 1])}" for k in (1, t))
-        parts.append(f"{first}   {last}   ratio {_ratio(readings)}")
-    return "      ".join(reversed(parts))
+    for name in s.states:
+        symbol, readings = letter_of(name), s.readings(name)
+        first, last = (f"‖∂L/∂{subscript(symbol, t + 1)}‖ = {shown(readings[t])}" for t in _ends(s))
+        parts.append(f"{first}   {last}   ratio {_ratio(s, readings)}")
+    return ["      ".join(reversed(parts))]
 
 
-def _ratio(readings: list[Reading]) -> str:
-    first, last = readings[0], readings[-1]
+def _ends(s: SequenceRecord) -> tuple[int, int]:
+    """The first and the last step of the walk that are no padding: where the gradient ends, where it begins."""
+    last = int(s.lengths.max()) - 1
+    return (last, 0) if s.reverse else (0, last)
+
+
+def _arrows(layers: Layers) -> str:
+    """What the upward arrows of a picture of several layers show."""
+    words = "Arrows carry the gradient back."
+    if max(map(len, layers)) == 1:
+        return f"{words} Between two layers: ‖∂L/∂x‖ of the upper one; dropout may lie between."
+    words += " Into an h from above: what reaches it from outside its own steps."
+    if len(layers) == 1:
+        return f"{words} Into x: ‖∂L/∂x‖ of each direction."
+    return f"{words} Into both outputs, and into x: ‖∂L/∂x‖ of each direction above. Dropout may lie between."
+
+
+def _unequal(layers: Layers) -> set[tuple[int, int]]:
+    """How many samples have not ended, and of how many, where that is not all."""
+    found = {(real, len(s.lengths)) for layer in layers for s in layer for real in real_samples(s)}
+    return {(real, batch) for real, batch in found if real < batch}
+
+
+def _padded(layers: Layers) -> bool:
+    return any(0 in real_samples(s) for layer in layers for s in layer)
+
+
+def _more(layers: Layers) -> list[str]:
+    """How many samples have not ended, behind the name of each step."""
+    s = layers[0][0]
+    n = len(s.lengths)
+    return ["" if real == n else f"   {real} of {n}" if real else "   padding" for real in real_samples(s)]
+
+
+def _legend(canvas: Canvas, layers: Layers, style: Style) -> None:
+    lines = {3: "name\nmean value\ng = ‖∂L/∂name‖", 2: "name\ng = ‖∂L/∂name‖", 1: "name\ng = ‖∂L/∂name‖"}[style.lines]
+    canvas.legend(lines, padding=_padded(layers))
+
+
+def _ratio(s: SequenceRecord, readings: list[Reading]) -> str:
+    first, last = (readings[t] for t in _ends(s))
     return number(first.norm / last.norm) if last.kind == "value" and math.isfinite(first.norm) else "—"
 
 
@@ -136,39 +241,31 @@ def _reach(sequence: SequenceRecord) -> str:
     """First to last along each lane."""
     parts = []
     for name in sequence.states:
-        first, last = (f"‖∂L/∂{subscript(letter_of(name), k)}‖" for k in (1, sequence.steps))
-        parts.append(f"{first} / {last} = {_ratio(sequence.readings(name))}")
+        first, last = (f"‖∂L/∂{subscript(letter_of(name), t + 1)}‖" for t in _ends(sequence))
+        parts.append(f"{first} / {last} = {_ratio(sequence, sequence.readings(name))}")
     return ", ".join(parts)
 
 
 # The steps of the cell, gate and op levels
 
 
-def _steps(
-    canvas: Canvas, sequence: SequenceRecord, scene: Scene, level: str, everything: bool
-) -> None:
-    steps, first, typical = scene
-    left = max(STUB, _SIZES[level][0] * 0.8 + GAP if first.cards else 0.0)
-    readings = {s: sequence.readings(s) for s in sequence.states}
-    norms = list(zip(*readings.values(), strict=True))
-    for compact in (False, True):
-        layout, items = _layout(sequence, typical, level, compact)
-        rows = bands(norms, layout.width + GAP, layout.height + GAP, left, everything, canvas.room)
-        if everything or len(rows) * (layout.height + GAP) <= canvas.room[1]:
-            break  # else once more without the mean values, which lets two rows of steps on the page
-    canvas.plain = everything and len(steps) > 250
-    painter = _Painter(canvas, readings, steps, first, layout, items, level, compact, left)
-    for row in rows:
-        painter.band(row)
-    canvas.legend("name\ng = ‖∂L/∂name‖" if compact else "name\nmean value\ng = ‖∂L/∂name‖")
+def _steps(canvas: Canvas, layers: Layers, scene: Scene, level: str, everything: bool) -> None:
+    """One layer and direction."""
+    sequence = layers[0][0]
+    states = frozenset(sequence.states)
+    lanes = {s: sequence.readings(s) for s in sequence.states}
+    firsts = (None, scene.first) if sequence.reverse else (scene.first, None)
+    plan = Plan(
+        scene.steps, firsts, lanes, states if sequence.reverse else frozenset(), _more(layers), {}, _SIZES[level][0]
+    )
+    styles = (_style(sequence, scene.typical, level, lines) for lines in (3, 2))
+    _legend(canvas, layers, paint(canvas, plan, styles, everything))
 
 
-def _layout(
-    sequence: SequenceRecord, steps: Sequence[Step], level: str, compact: bool
-) -> tuple[Layout, dict[str, Item]]:
+def _style(sequence: SequenceRecord, steps: Sequence[Step], level: str, lines: int) -> Style:
     """One layout for all steps: of everything that these steps have."""
     width, height = _SIZES[level]
-    height -= 14 if compact else 0
+    height -= 14 if lines < 3 else 0
     cards: dict[str, Card] = {}
     flows: dict[tuple[str, str], None] = {}
     carried: dict[tuple[str, str], None] = {}
@@ -180,22 +277,23 @@ def _layout(
         carried.update(dict.fromkeys(step.carried))
     output = next((b if a == "x" else a for a, b in flows if b == "loss" or (a == "x" and level == "cell")), None)
     states = sorted(sequence.states, key=lambda s: s == output)  # the lane that the loss hangs on comes last
-    kinds = {"state": "state", "input": "input", "loss": "output"}
+    kinds = {"state": "state", "input": "input", "loss": "output", "join": "output"}
     order = [*states, *(k for k in cards if k not in states)]
     items = {
         k: Item(k, kinds.get(cards[k].kind, "gate"), width, height, PILL * len(cards[k].pills)) for k in order
     }
     if level == "cell":
-        return _cell_layout(states, items), items
+        layout = _cell_layout(states, items)
+        return Style(mirrored(layout) if sequence.reverse else layout, items, lines)
     for k, card in cards.items():  # long names make a box wider, and are cut beyond that
         words = [card.title, *(f"{pill.name} 0.012" for pill in card.pills)]
         wide = min(max(extent(text) for text in words), _WIDEST) + 1.5
         items[k] = items[k]._replace(width=max(width, wide if card.kind != "input" else width))
-    row_gap = 9 if compact else 16
+    row_gap = 9 if lines < 3 else 16
     layout = arrange(
         list(items.values()), list(flows), list(carried), row_gap=row_gap, column_gap=14, header=HEADER
     )
-    return layout, items
+    return Style(mirrored(layout) if sequence.reverse else layout, items, lines)
 
 
 def _cell_layout(states: list[str], items: dict[str, Item]) -> Layout:
@@ -226,106 +324,3 @@ def _cell_layout(states: list[str], items: dict[str, Item]) -> Layout:
     for s in states:
         layout.carried[s, s] = [(0.0, places[s][1]), (middle - width / 2, places[s][1])]
     return layout
-
-
-def _compacted(card: Card) -> Card:
-    """Two lines in place of three: an input keeps its letter, the others lose their mean value."""
-    if card.kind == "input":
-        return card._replace(title=f"{card.title} {card.line}", line="")
-    return card if card.kind == "loss" else card._replace(line="")
-
-
-class _Painter:
-    """Puts steps on the canvas, one band after the other."""
-
-    def __init__(
-        self, canvas: Canvas, readings: dict[str, list[Reading]], steps: Sequence[Step], first: Step, layout: Layout,
-        items: dict[str, Item], level: str, compact: bool, left: float,
-    ) -> None:  # fmt: skip
-        self.canvas, self.readings, self.steps, self.first = canvas, readings, steps, first
-        self.layout, self.items, self.level, self.compact, self.left = layout, items, level, compact, left
-
-    def band(self, columns: Band) -> None:
-        layout, canvas = self.layout, self.canvas
-        base = canvas.band(layout.height + GAP)
-        x = MARGIN
-        # Where the wires of the next column start: the right edge of each state, and its node's name.
-        ends: dict[str, tuple[float, str]] = {}
-        start = columns[0]
-        if isinstance(start, int) and start > 0:  # a band that goes on from the one above
-            for state, y in layout.lanes.items():
-                name = f"from{start}_{identifier(state)}"
-                ends[state] = (x + self.left - 8, canvas.stub(x + self.left - STUB, base + y, f"t={start}", name))
-            x += self.left  # its columns stand below those of the row above
-        for k, column in enumerate(columns):
-            if isinstance(column, range):
-                ends, x = self.fold(column, x, base, ends)
-                continue
-            if column < 0:
-                if self.first.cards:
-                    ends, x = self.initial(x, base)
-                continue
-            ends = self.step(self.steps[column], x, base, ends)
-            x += layout.width + GAP
-            following = columns[k + 1] if k + 1 < len(columns) else None
-            if following is None and column + 1 < len(self.steps):
-                for state, (edge, tail) in ends.items():
-                    y = base + layout.lanes[state]
-                    stub = canvas.stub(x + 8, y, f"t={column + 2}", f"to{column + 2}_{identifier(state)}")
-                    canvas.wire(tail, stub, [(edge, y), (x + 6, y)], self._next(column + 1, state), dashed=True)
-                canvas.reach(x + STUB)
-        canvas.reach(x)
-
-    def _next(self, t: int, state: str) -> Reading:
-        """What comes back along a lane from step t: the largest of the flows, as one line stands for all."""
-        return largest(r for (a, _), r in self.steps[t].carried.items() if a == state)
-
-    def initial(self, x: float, base: float) -> tuple[dict[str, tuple[float, str]], float]:
-        width, height = _SIZES[self.level][0] * 0.8, next(iter(self.items.values())).height
-        ends = {}
-        for state, card in self.first.cards.items():
-            if self.compact:
-                card = _compacted(card)
-            if state in self.layout.lanes:
-                name = f"{identifier(state)}_0"
-                self.canvas.card(name, card, (x + width / 2, base + self.layout.lanes[state]), width, height, ())
-                ends[state] = (x + width, name)
-        return ends, x + self.left
-
-    def step(
-        self, step: Step, x: float, base: float, ends: dict[str, tuple[float, str]]
-    ) -> dict[str, tuple[float, str]]:
-        layout, canvas, t = self.layout, self.canvas, step.time
-        names = {key: f"{identifier(key)}_{t + 1}" for key in step.cards}
-        with canvas.frame(t, x, base, layout.width, layout.height):
-            for key, card in step.cards.items():
-                if self.compact:
-                    card = _compacted(card)
-                px, py = layout.places[key]
-                item = self.items[key]
-                canvas.card(names[key], card, (x + px, base + py), item.width, item.height, card.pills, t)
-        for (a, b), reading in step.flows.items():
-            points = [(x + px, base + py) for px, py in layout.wires[a, b]]
-            canvas.wire(names[a], names[b], points, reading)
-        for (a, b), reading in sorted(step.carried.items(), key=lambda item: item[1].norm):
-            if a not in ends:
-                continue
-            edge, tail = ends[a]
-            template = layout.carried[a, b]
-            points = [(edge, base + template[0][1]), *((x + px, base + py) for px, py in template[1:])]
-            canvas.wire(tail, names[b], points, reading)
-        return {
-            s: (x + layout.places[s][0] + self.items[s].width / 2, names[s]) for s in layout.lanes if s in names
-        }
-
-    def fold(
-        self, hidden: range, x: float, base: float, ends: dict[str, tuple[float, str]]
-    ) -> tuple[dict[str, tuple[float, str]], float]:
-        layout, canvas = self.layout, self.canvas
-        name = f"fold_{hidden.start + 1}"
-        readings = {s: self.readings[s][hidden.start : hidden.stop] for s in layout.lanes}
-        canvas.fold(name, hidden, readings, x, base, layout, FOLD)
-        for state, (edge, tail) in ends.items():
-            y = base + layout.lanes[state]
-            canvas.wire(tail, name, [(edge, y), (x, y)], self._next(hidden.start, state))
-        return dict.fromkeys(layout.lanes, (x + FOLD, name)), x + FOLD + GAP

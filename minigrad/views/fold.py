@@ -11,39 +11,59 @@ from .canvas import FOLD, GAP, STUB
 __all__ = ["Band", "bands"]
 
 Band = list[int | range]
-"""A row of columns: time steps, ranges of folded steps; -1 stands for the first states."""
+"""A row of columns: time steps and ranges of folded steps. Before the first and after the last step stand the first
+states of what walks forward, -1, and of what walks back, T."""
 
 
 def bands(
     norms: Sequence[Sequence[Reading]], width: float, height: float, left: float, everything: bool,
-    room: tuple[float, float],
+    room: tuple[float, float], right: float = 0.0, reverse: bool = False,
 ) -> list[Band]:  # fmt: skip
-    """Which steps stand in which row, so that the picture fits the page."""
+    """Which steps stand in which row, so that the picture fits the page.
+
+    Args:
+        norms: Of every step, one a lane.
+        width, height: Of a step, with the gap to the next.
+        left, right: The width of what stands before the first step and after the last one.
+        everything: All steps in one row.
+        room: Of the page.
+        reverse: Whether the gradient comes from the first step alone.
+    """
     count = len(norms)
     if everything:
-        return [[-1, *range(count)]]
+        return [[-1, *range(count), count]]
     down = max(1, int(room[1] // height))
-    across = int((room[0] - left) // width)
+    across = int((room[0] - left - right) // width)
     if count > across:  # several rows: room for the stubs that lead from one to the next
-        across = max(1, int((room[0] - left - STUB) // width))
+        across = max(1, int((room[0] - left - max(STUB, right)) // width))
     if count <= across * down:
         each = math.ceil(count / math.ceil(count / across))  # rows of one length
-        rows = [list(range(k, min(k + each, count))) for k in range(0, count, each)]
-        return [[-1, *rows[0]], *rows[1:]]  # type: ignore[list-item]
+        rows: list[Band] = [list(range(k, min(k + each, count))) for k in range(0, count, each)]
+        rows[0].insert(0, -1)
+        rows[-1].append(count)
+        return rows
+    # Padding past the end of every sample is folded first.
+    real = next((t + 1 for t in range(count - 1, 0, -1) if any(r.kind != "padding" for r in norms[t])), 1)
+    room = (room[0] - right - (FOLD + GAP if real < count else 0), room[1])
     folded = max(0, int((room[0] - left - FOLD - GAP) // width))
-    keep = max(2, folded)
-    head = max(1, (keep - 1) // 2)
-    kept = {*range(head), *range(count - (keep - head), count)}
+
+    def both_ends(keep: int) -> set[int]:
+        """So many of the real steps, more of them where the gradient comes from."""
+        head = max(1, (keep - 1) // 2)
+        if right:  # it comes from the first step, or from both ends
+            head = keep - head if reverse else keep // 2
+        return {*range(min(head, real)), *range(max(0, real - (keep - head)), real)}
+
+    kept = both_ends(max(2, folded))
     odd: list[int] = []
-    for t in _anomalies(norms):
+    for t in (real - 1 - k for k in _anomalies(norms[:real][::-1])) if reverse else _anomalies(norms[:real]):
         if t not in kept and all(abs(t - other) > 2 for other in odd):
             odd.append(t)
     # Another fold takes the room of a column; an odd step in the middle is worth it, up to three of them.
     for extra in range(min(3, len(odd)), 0, -1):
         keep = int((room[0] - left - (extra + 1) * (FOLD + GAP)) // width) - extra
         if keep >= 2:
-            head = max(1, (keep - 1) // 2)
-            kept = {*range(head), *odd[:extra], *range(count - (keep - head), count)}
+            kept = both_ends(keep) | {*odd[:extra]}
             break
     columns: Band = [-1]
     before = -1
@@ -52,9 +72,11 @@ def bands(
             columns.append(range(before + 1, t))
         columns.append(t)
         before = t
-    if folded >= 2:
+    columns += [range(real, count), count] if real < count else [count]
+    if folded >= 2 or len(kept) == 1:
         return [columns]
-    split = next((k for k, c in enumerate(columns) if isinstance(c, range)), 1) + 1
+    gaps = (k for k, c in enumerate(columns[:-2]) if isinstance(c, range))
+    split = next(gaps, 1) + 1
     return [columns[:split], columns[split:]]
 
 

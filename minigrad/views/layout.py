@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["ARROW", "Item", "Layout", "Point", "arrange"]
+__all__ = ["ARROW", "PORT", "Item", "Layout", "Point", "arrange", "mirrored"]
 
 Point = tuple[float, float]
 ARROW = 9.0  # room for an arrowhead before the first corner
@@ -56,6 +56,15 @@ class Layout:
     lanes: dict[str, float]
     wires: dict[tuple[str, str], list[Point]] = field(default_factory=dict)
     carried: dict[tuple[str, str], list[Point]] = field(default_factory=dict)
+
+
+def mirrored(layout: Layout) -> Layout:
+    """The same step for a walk from right to left: what is carried comes in at the right border."""
+    def turned(points: Mapping[tuple[str, str], list[Point]]) -> dict[tuple[str, str], list[Point]]:
+        return {key: [(layout.width - x, y) for x, y in way] for key, way in points.items()}
+
+    places = {key: (layout.width - x, y) for key, (x, y) in layout.places.items()}
+    return Layout(layout.width, layout.height, places, layout.lanes, turned(layout.wires), turned(layout.carried))
 
 
 def arrange(

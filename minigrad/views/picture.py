@@ -68,7 +68,7 @@ class Picture:
         if kind not in FORMATS:
             raise DrawError(f"{target.name}: no picture format ends so.\n  Use one of .{', .'.join(FORMATS)}.")
         content = self.source.encode() if kind == "dot" else self._draw(kind, engine)
-        with replacing(target) as file:
+        with replacing(target, durable=False) as file:
             file.write(content)
         return target
 

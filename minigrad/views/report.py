@@ -1,6 +1,6 @@
 """The gradient report for the terminal: a verdict, a row a time step, a row a parameter, what clipping did.
 
-`gradients` and `compare` return a thing that rich prints, in a notebook too; they print nothing.
+`gradients`, `layers` and `compare` return a thing that rich prints, in a notebook too; they print nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from ..bptt.diagnose import Diagnosis, Lane, diagnose
 from ..bptt.record import Kind, Reading, Record, SequenceRecord, kind_of
 from ..clip import Clipping, norm_of
 from ..errors import RecordError
+from .layers import titles
 from .palette import look, number, shown
+from .scene import real_samples
 
-__all__ = ["compare", "gradients", "safe"]
+__all__ = ["compare", "gradients", "layers", "safe"]
 
 ROWS = 24
 """A longer sequence is folded to so many rows: one screen."""
@@ -44,7 +46,7 @@ _WORDS: dict[Kind, str] = {
 _ASCII = str.maketrans({
     "‖": "|", "█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": "-", "▎": "-", "▏": "-", "░": ".", "…": "~",
     "▼": "v", "●": "o", "▲": "^", "×": "x", "°": "d", "→": ">", "—": "-", "─": "-", "·": ",", "Σ": "S",
-    "␣": "_", "Δ": "d",
+    "␣": "_", "Δ": "d", "←": "<",
 })  # fmt: skip
 """For terminals and files that cannot hold more than ASCII."""
 
@@ -108,7 +110,34 @@ def compare(records: Mapping[str, Record]) -> RenderableType:
         RecordError: One of them has no sequence.
     """
     found = {name: diagnose(record) for name, record in records.items()}
-    return _Shown(lambda width: _comparison(records, found, width))
+    return _Shown(lambda width: _comparison(
+        found, {name: _size(r, r.parameters) for name, r in records.items()},
+        {name: f"{r.loss:.3g}" for name, r in records.items()}, "cell", width,
+    ))  # fmt: skip
+
+
+def layers(record: Record) -> RenderableType:
+    """One row for each layer and direction of a record, the one nearest to the loss first: where the gradient dies.
+
+    Args:
+        record: From `bptt.backward`.
+    Raises:
+        RecordError: It has no sequence.
+    """
+    record.sequence()  # there has to be one
+    called = titles(list(record.sequences.values())[::-1])
+    found = {title: diagnose(record, sequence=name) for name, title in called.items()}
+    users = {name: p.terms[0].sequence for name, p in record.parameters.items() if p.terms}
+    sizes = {
+        title: _size(record, [parameter for parameter, user in users.items() if user == name])
+        for name, title in called.items()
+    }
+    return _Shown(lambda width: _comparison(found, sizes, {}, "layer", width))
+
+
+def _size(record: Record, names: Iterable[str]) -> str:
+    """The norm of these parameters' gradients."""
+    return number(norm_of([record.parameters[name].norm for name in names])) if record.complete else "—"
 
 
 def safe(text: str) -> str:
@@ -192,12 +221,14 @@ def _evidence(s: SequenceRecord, found: Diagnosis) -> Iterable[str]:
             yield f"what comes back to step {at} is smaller than {s.dtype} can hold ({limit});"
             yield f"up to there it {way} {number(abs(lane.decades))} decades a step."
         else:
-            yield f"exactly 0 comes back to step {at} from the step after it."
-            if not any(h[found.bad_step + 1 : found.bad_step + 2].any() for h in s.states.values()) and at < s.steps:
-                yield f"The state of {_step(s, at)} is 0 in every unit."
+            later = found.bad_step + (-1 if s.reverse else 1)
+            yield f"exactly 0 comes back to step {at} from the step after it{f', {at - 1}' if s.reverse else ''}."
+            if 0 <= later < s.steps and not any(h[later].any() for h in s.states.values()):
+                yield f"The state of {_step(s, later)} is 0 in every unit."
         if found.on_the_way:
             yield "What stands there is fresh gradient, which enters at that step."
-        yield f"Nothing that steps {at} and before do is corrected by the loss at step {last}."
+        before = f"from {at} up" if s.reverse else f"{at} and before"
+        yield f"Nothing that steps {before} do is corrected by the loss at step {last}."
     else:
         way = "gains" if lane.decades > 0 else "loses"
         rate = f"{way} {number(abs(lane.decades))} decades a step (×{number(10.0**lane.decades)})"
@@ -287,11 +318,11 @@ def _steps(
     rows = _rows(list(lanes.values()), everything)
     if not s.complete:
         rows = [_Row(0, s.steps - 1)]
-    lane = found.lane
+    real, batch, lane = real_samples(s), len(s.lengths), found.lane
     if found.on_the_way and lane is not None and len(lane.arriving) > 1 and lane.last.kind == "value":
         lanes[f"from step {found.latest + 1}"] = [
             Reading(x * lane.last.norm, kind_of(x * lane.last.norm, s.dtype)) if not math.isnan(x)
-            else Reading(math.nan, "no path") for x in lane.arriving
+            else Reading(math.nan, "no path" if r else "padding") for x, r in zip(lane.arriving, real, strict=True)
         ]  # fmt: skip
     low, high = _decades(lanes.values())
     texts = {name: [_range_text(r[a : b + 1]) for a, b in rows] for name, r in lanes.items()}
@@ -300,17 +331,20 @@ def _steps(
         losses = None  # the headline says it
     loss_texts = [] if losses is None else [_loss_text(losses[a : b + 1], record.loss) for a, b in rows]
     label_texts = [] if labels is None else [_label_text(labels[a : b + 1]) for a, b in rows]
+    real_texts = [f"{real[b]}{'' if real[a] == real[b] else f'…{real[a]}'} of {batch}" for a, b in rows]
 
     axis = f"{number(10.0**low)}…{number(10.0**high)}" if low < high else ""
     fixed = max(len("t"), *(len(str(row)) for row in rows))
     label_width = min(12 if width >= 80 else 6, max((Text(x).cell_len for x in label_texts), default=0))
+    real_width = max(len("samples"), *map(len, real_texts)) if 1 < batch > min(real) and width >= 60 else 0
     loss_width = max((len("loss_t"), *map(len, loss_texts))) if loss_texts else 0
     numbers = {name: max(len(name), *map(len, some)) for name, some in texts.items()}
     least = max(10, len(axis))
     bars = list(lanes) if low < high else []
 
     def spare() -> int:
-        used = fixed + sum(n + 1 for n in (label_width, loss_width) if n) + sum(n + 1 for n in numbers.values())
+        some = (label_width, real_width, loss_width)
+        used = fixed + sum(n + 1 for n in some if n) + sum(n + 1 for n in numbers.values())
         return width - used - len(bars)
 
     while bars and spare() < least * len(bars):  # drop what matters least
@@ -334,6 +368,8 @@ def _steps(
     table.add_column("t", justify="right", no_wrap=True, width=fixed)
     if label_width:
         table.add_column("x", no_wrap=True, width=label_width, overflow="ellipsis")
+    if real_width:
+        table.add_column("samples", justify="right", no_wrap=True, width=real_width)
     if loss_width:
         table.add_column("loss_t", justify="right", no_wrap=True, width=loss_width)
     for name, wide in numbers.items():
@@ -344,6 +380,8 @@ def _steps(
         cells: list[Text] = [Text(str(row))]
         if label_width:
             cells.append(Text(label_texts[k]))
+        if real_width:
+            cells.append(Text(real_texts[k]))
         if loss_width:
             cells.append(Text(loss_texts[k]))
         for name in numbers:
@@ -351,15 +389,16 @@ def _steps(
             if name in bars:
                 cells.append(_bar(lanes[name][row.first : row.last + 1], low, high, size))
         table.add_row(*cells)
-    return [table, *_notes(found, numbers, rows, bars, axis)]
+    return [table, *_notes(s, found, numbers, rows, bars, axis)]
 
 
 def _notes(
-    found: Diagnosis, columns: Iterable[str], rows: Sequence[_Row], bars: Sequence[str], axis: str
+    s: SequenceRecord, found: Diagnosis, columns: Iterable[str], rows: Sequence[_Row], bars: Sequence[str], axis: str
 ) -> Iterable[Text]:
     notes = []
     if bars:
-        notes.append(f"Bars: logarithmic, {axis}, one scale for all. Time runs down, the gradient runs up.")
+        way = "this direction runs up, and its gradient down" if s.reverse else "the gradient runs up"
+        notes.append(f"Bars: logarithmic, {axis}, one scale for all. Time runs down, {way}.")
     if any(row.first != row.last for row in rows) and bars:
         notes.append("A range shows its least…largest norm: █ up to the least, ░ up to the largest.")
     extra = f"from step {found.latest + 1}"
@@ -537,7 +576,9 @@ def _clipping(c: Clipping) -> Text:
 
 # Side by side
 
-def _comparison(records: Mapping[str, Record], found: Mapping[str, Diagnosis], width: int) -> RenderableType:
+def _comparison(
+    found: Mapping[str, Diagnosis], sizes: Mapping[str, str], losses: Mapping[str, str], what: str, width: int
+) -> RenderableType:
     def steps_left(d: Diagnosis, lag: int | None) -> str:
         if d.lane is None or d.verdict in ("no backward yet", "not finite", "too short"):
             return "—"
@@ -557,26 +598,28 @@ def _comparison(records: Mapping[str, Record], found: Mapping[str, Diagnosis], w
         "dec/step": of_lane(lambda lane: _signed(lane.decades)),
         "1/10": lambda name: steps_left(found[name], x.tenth if (x := found[name].lane) else None),
         "1/1000": lambda name: steps_left(found[name], x.thousandth if (x := found[name].lane) else None),
-        "‖grad‖": lambda name: number(norm_of([p.norm for p in records[name].parameters.values()]))
-        if records[name].complete else "—",
-        "loss": lambda name: f"{records[name].loss:.3g}",
-    }  # fmt: skip
-    cells = {title: [value(name) for name in records] for title, value in columns.items()}
+        "‖grad‖": lambda name: sizes[name],
+        "loss": lambda name: losses[name],
+    }
+    if not losses:
+        del columns["loss"]
+    cells = {title: [value(name) for name in found] for title, value in columns.items()}
     wide = {title: max((len(title), *map(len, some))) for title, some in cells.items()}
     badges = max(_badge(d).cell_len for d in found.values()) if found else 0
-    names = {name: safe(name) for name in records}
+    names = {name: safe(name) for name in found}
     for dropped in ("1/1000", "‖grad‖", "ratio", "last", "1/10", "loss", "first"):
         if width - sum(n + 1 for n in wide.values()) - badges - 1 < min(10, max(map(len, names.values()), default=0)):
-            del wide[dropped]
+            wide.pop(dropped, None)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("cell", overflow="fold")
+    table.add_column(what, overflow="fold")
     table.add_column("verdict", no_wrap=True, width=badges)
     for title, n in wide.items():
         table.add_column(title, justify="right", no_wrap=True, width=n)
-    for k, name in enumerate(records):
+    for k, name in enumerate(found):
         table.add_row(Text(names[name]), _badge(found[name]), *(Text(cells[title][k]) for title in wide))
+    there = "at the first and the last step of its walk" if what == "layer" else "there"
     meanings = {
-        "first": "first, last: ‖dL/dh‖ there, or ‖dL/dc‖ if more arrives along c",
+        "first": f"first, last: ‖dL/dh‖ {there}, or ‖dL/dc‖ if more arrives along c",
         "arrives": "arrives: the share of the latest gradient that is left at the first step",
         "dec/step": "dec/step: decades gained a step back",
         "1/10": "1/10: steps back until less is left",

@@ -10,17 +10,18 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from ..bptt.record import Box, Graph, OpNode, ParameterRecord, Reading, Record, SequenceRecord
 from ..clip import norm_of
+from ..engine import Array
 from ..errors import DrawError, RecordError
 from .palette import number
 
-__all__ = ["OPS", "Card", "Pill", "Scene", "Step", "build", "labelled", "letter_of",
-           "short_name", "subscript", "visible"]  # fmt: skip
+__all__ = ["OPS", "Card", "Lazy", "Pill", "Scene", "Step", "build", "labelled", "letter_of",
+           "real_samples", "short_name", "subscript", "visible"]  # fmt: skip
 
 _DIGITS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 OPS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "/", "negative": "−", "sigmoid": "σ", "power": "^",
@@ -36,7 +37,10 @@ class Pill(NamedTuple):
 
 
 class Card(NamedTuple):
-    """A box: its kind ("state", "gate", "input", "initial", "loss"), its lines, its gradient."""
+    """A box: its kind ("state", "gate", "input", "initial", "loss", "join"), its lines, its gradient.
+
+    The loss and a join have no gradient of their own to show.
+    """
 
     kind: str
     title: str
@@ -48,7 +52,7 @@ class Card(NamedTuple):
 
 @dataclass(slots=True)
 class Step:
-    """One time step: its boxes, the flows inside it, and those to the states of the step before."""
+    """One time step: its boxes, the flows inside it, and those to the states that it started from."""
 
     time: int
     cards: dict[str, Card] = field(default_factory=dict)
@@ -57,11 +61,15 @@ class Step:
 
 
 class Scene(NamedTuple):
-    """What to draw: the steps, the first states as a step of their own, and steps that together have every box."""
+    """What to draw: the steps, the first states as a step of their own, steps that together have every box, the output.
+
+    The output is the state that the loss or the layer above looks at.
+    """
 
     steps: Sequence[Step]
     first: Step
     typical: Sequence[Step]
+    output: str
 
 
 def visible(labels: Sequence[str] | None) -> list[str] | None:
@@ -83,6 +91,13 @@ def labelled(given: Sequence[str] | None, steps: int, name: str = "labels") -> l
     return visible(given)
 
 
+def real_samples(sequence: SequenceRecord) -> list[int]:
+    """How many samples have not ended, for every step."""
+    ends = np.sort(sequence.lengths)
+    real = len(ends) - np.searchsorted(ends, np.arange(sequence.steps), side="right")
+    return cast("list[int]", real.tolist())
+
+
 def subscript(symbol: str, t: int) -> str:
     """f and 12 give f₁₂; a longer name keeps a space."""
     return f"{symbol}{'' if len(symbol) <= 2 else ' '}{str(t).translate(_DIGITS)}"
@@ -98,16 +113,22 @@ def short_name(parameter: str, sequence: str = "l0") -> str:
 
 
 def build(
-    record: Record, sequence: SequenceRecord, level: str, labels: Sequence[str] | None, targets: Sequence[str] | None
-) -> Scene:
-    """Every step of a sequence at one level.
+    record: Record, sequence: SequenceRecord, level: str, labels: Sequence[str] | None, targets: Sequence[str] | None,
+    above: str | None = None,
+) -> Scene:  # fmt: skip
+    """Every step of a sequence at one level; `above` is the layer that reads its outputs, None for the loss.
 
     Raises:
         RecordError: The level needs the graph, and the record was made without it.
     """
-    scene = _Scene(record, sequence, labels, targets)
+    scene = _Scene(record, sequence, labels, targets, above)
     if level == "cell":
         return scene.cells()
+    if sequence.kernel:
+        raise RecordError(
+            f"level={level!r} draws the gates and ops of a step, and {sequence.name} ran in one op, a kernel.\n"
+            "  Draw bptt.expand(loss), which replays its steps, or level='cell' or 'strip'."
+        )
     if record.graph is None:
         raise RecordError(
             f"level={level!r} draws the gates and ops of a step, and this record was made without them.\n"
@@ -116,7 +137,7 @@ def build(
     return scene.gates(record.graph) if level == "gate" else scene.ops(record.graph)
 
 
-class _Lazy(Sequence[Step]):
+class Lazy(Sequence[Step]):
     """Steps that are made when somebody asks for them: of 100,000, most stay folded."""
 
     def __init__(self, make: Callable[[int], Step], count: int) -> None:
@@ -133,13 +154,17 @@ class _Lazy(Sequence[Step]):
 
 class _Scene:
     def __init__(
-        self, record: Record, sequence: SequenceRecord, labels: Sequence[str] | None, targets: Sequence[str] | None
-    ) -> None:
+        self, record: Record, sequence: SequenceRecord, labels: Sequence[str] | None, targets: Sequence[str] | None,
+        above: str | None,
+    ) -> None:  # fmt: skip
         self.record, self.sequence, self.labels, self.targets = record, sequence, labels, targets
-        self.where = " / ".join(sequence.scope)
+        self.above, self.where = above, " / ".join(sequence.scope)
+        self.back = 1 if sequence.reverse else -1  # from a step to the one before it on its walk
+        self.start = sequence.steps - 1 if sequence.reverse else 0
         self.taken: dict[str, str] = dict.fromkeys((*sequence.states, "x", "loss"), "")  # names of boxes
         self.readings = {s: sequence.readings(s) for s in sequence.states}
-        self.means = {s: value.mean(axis=(1, 2)).tolist() for s, value in sequence.states.items()}
+        self.real = real_samples(sequence)
+        self.means = {s: self._means(value) for s, value in sequence.states.items()}
         norms = sequence.input_norms
         blank = Reading(0.0, "no path") if sequence.complete else Reading(math.nan, "no backward yet")
         self.inputs = [blank] * sequence.steps if norms is None else sequence.over_batch(norms)
@@ -154,16 +179,28 @@ class _Scene:
         output = next(iter(sequence.initial), "h")
         self.output = max(sums, key=lambda s: (sums[s], s == output))
 
+    def _means(self, value: Array) -> list[float]:
+        """Over the samples that have not ended."""
+        if min(self.real) == value.shape[1]:
+            return cast("list[float]", value.mean(axis=(1, 2)).tolist())
+        real = self.sequence.lengths > np.arange(len(value))[:, np.newaxis]
+        return [float(v[r].mean()) if r.any() else math.nan for v, r in zip(value, real, strict=True)]
+
     # Boxes that every level has
 
     def _at(self, t: int, what: str) -> str:
-        return f"{self.where + ' / ' if self.where else ''}t={t + 1} / {what}"
+        return f"{self.where + ' / ' if self.where else ''}t={t + 1} / {what}{self._of(t)}"
+
+    def _of(self, t: int) -> str:
+        real, batch = self.real[t], len(self.sequence.lengths)
+        return "" if real == batch else f"; {real} of {batch} samples, the others have ended"
 
     def state(self, name: str, t: int) -> Card:
         mean = self.means[name][t]
         kind = {"h": "hidden state", "c": "cell state"}.get(name, "state")
         about = self._at(t, f"{kind} {name}, mean {number(mean)}, ‖dL/d{name}‖ = {self.readings[name][t].norm:.3g}")
-        line = "" if math.isnan(mean) and self.readings[name][t].kind == "no path" else number(mean)  # not recorded
+        unknown = math.isnan(mean) and self.readings[name][t].kind in ("no path", "padding")  # not recorded
+        line = "" if unknown else number(mean)
         return Card("state", subscript(letter_of(name), t + 1), line, self.readings[name][t], about)
 
     def first(self) -> Step:
@@ -177,26 +214,53 @@ class _Scene:
             else:
                 reading = self.sequence.norm_reading(norm_of(g))
             mean = float(value.mean())
-            about = f"the state {name} before the first step, mean {number(mean)}"
+            of = f", t={self.start + 1}" if self.sequence.reverse else ""
+            about = f"the state {name} before the first step{of}, mean {number(mean)}"
             step.cards[name] = Card("initial", subscript(letter_of(name), 0), number(mean), reading, about)
         return step
 
     def input(self, t: int) -> Card:
         mean = float(self.sequence.input_means[t])
-        label = f"“{self.labels[t]}”" if self.labels is not None else number(mean)
-        return Card("input", subscript("x", t + 1), label, self.inputs[t], self._at(t, f"input x, mean {number(mean)}"))
+        unknown = math.isnan(mean) and self.inputs[t].kind == "padding"
+        label = "" if unknown else number(mean)
+        if self.labels is not None:
+            label = self.labels[t] and f"“{self.labels[t]}”"
+        about = self._at(t, "input x" if math.isnan(mean) and not label else f"input x, mean {number(mean)}")
+        return Card("input", subscript("x", t + 1), label, self.inputs[t], about)
 
     def loss(self, t: int) -> Card | None:
+        """What uses the step's output: its part of the loss, or the layer above."""
+        if self.above is not None:
+            outside = self.arrivals[self.output, "outside"][t]
+            if outside.kind == "padding":
+                return None
+            about = self._at(t, f"what {self.above} reads, and the loss where it reads this too: {outside.norm:.3g}")
+            return Card("join", "to", self.above, Reading(1.0, "value"), about)
         losses = self.record.losses
         if losses is None or t >= len(losses):
             return None
-        if math.isnan(losses[t]):  # no loss here, unless the loss itself is NaN and something comes from it
-            enters = self.arrivals[self.output, "outside"][t].kind in ("value", "not finite")
-            if math.isfinite(self.record.loss) or not enters:
+        if math.isnan(losses[t]):  # no loss here, unless the loss itself is NaN or the step's part is not known
+            if self.arrivals[self.output, "outside"][t].kind not in ("value", "not finite"):
                 return None
+            if math.isfinite(self.record.loss):
+                about = self._at(t, "the loss reads this; the record has no number for the part of this step")
+                return Card("loss", "loss", "", Reading(1.0, "value"), about)
         aim = f" for “{self.targets[t]}”" if self.targets is not None else ""
         about = self._at(t, f"its part of the loss{aim}: {losses[t]:.4g}")
         return Card("loss", subscript("L", t + 1), number(float(losses[t])), Reading(1.0, "value"), about)
+
+    @property
+    def _unequal(self) -> bool:
+        return min(self.real) < len(self.sequence.lengths)
+
+    def _choice(self, card: Card, t: int, state: str) -> Card:
+        """The op with which `unroll` gives each sample the state that it starts this step from."""
+        before, first = subscript(letter_of(state), t + 1 + self.back), subscript(letter_of(state), 0)
+        other = f"one whose walk starts here or later, from {first}" if self.sequence.reverse else (
+            f"one that has ended computes on {first}, and nothing comes of it"
+        )
+        about = f"a sample goes on from {before}; {other}. {card.about}"
+        return card._replace(title=f"{before} or {first}", about=about)
 
     def step(self, t: int) -> Step:
         """The input, the states and the loss of one step, and the flow from the loss."""
@@ -228,15 +292,18 @@ class _Scene:
             for name in aside:
                 step.flows[name, self.output] = self.arrivals[name, "same"][t]
             for name in self.sequence.states:
-                if t:
-                    step.carried[name, name] = self.arrivals[name, "next"][t - 1]
+                if t != self.start:
+                    step.carried[name, name] = self.arrivals[name, "next"][t + self.back]
                 elif name in first.cards:
                     step.carried[name, name] = first.cards[name].reading
             return step
 
-        steps = _Lazy(cell, self.sequence.steps)
-        losses = np.atleast_1d(self.record.losses if self.record.losses is not None else np.nan)
-        return Scene(steps, first, [steps[t] for t in {0, len(steps) - 1, int(np.argmin(np.isnan(losses)))}])
+        steps = Lazy(cell, self.sequence.steps)
+        scored = 0 if self.record.losses is None else int(np.argmin(np.isnan(self.record.losses)))
+        outside = (r.kind in ("value", "not finite") for r in self.arrivals[self.output, "outside"])
+        entered = next((t for t, enters in enumerate(outside) if enters), 0)
+        typical = dict.fromkeys((0, len(steps) - 1, min(scored, len(steps) - 1), entered))
+        return Scene(steps, first, [steps[t] for t in typical], self.output)
 
     def gates(self, graph: Graph) -> Scene:
         """Each step as its named parts, with the exact part of the gradient on every way between two."""
@@ -258,12 +325,26 @@ class _Scene:
                 continue
             if a.time == b.time:
                 steps[b.time].flows[keys[a.id], keys[b.id]] = flow.reading
-            elif a.time == b.time - 1 or (a.kind == "initial" and b.time == 0):
+            elif a.time == b.time + self.back or (a.kind == "initial" and b.time == self.start):
                 steps[b.time].carried[keys[a.id], keys[b.id]] = flow.reading
+                if b.label == "where" and a.kind == "state" and self._unequal:
+                    card = steps[b.time].cards[keys[b.id]]
+                    steps[b.time].cards[keys[b.id]] = self._choice(card, b.time, a.symbol)
         leaves = self._leaves(graph)
         for parameter in self.record.parameters.values():
             self._pills(graph, steps, keys, parameter, leaves.get(parameter.name))
-        return Scene(steps, self.first(), steps)
+        return self._padded(steps)
+
+    def _padded(self, steps: list[Step]) -> Scene:
+        """Steps past the end of every sample have no numbers."""
+        nothing = Reading(0.0, "padding")
+        for step in (step for step in steps if not self.real[step.time] and self.sequence.complete):
+            for key, card in step.cards.items():
+                pills = tuple(pill._replace(reading=nothing) for pill in card.pills)
+                step.cards[key] = card._replace(line="", reading=nothing, pills=pills)
+            for flows in (step.flows, step.carried):
+                flows.update(dict.fromkeys(flows, nothing))
+        return Scene(steps, self.first(), steps, self.output)
 
     def _key(self, box: Box) -> str:
         """A name of its own for each part of a step, also where a scope is called like a state or another scope."""
@@ -303,7 +384,7 @@ class _Scene:
                 continue
             if box.time is None:
                 if box.kind == "initial":
-                    where[node.id] = (-1, box.symbol)
+                    where[node.id] = (self.start + self.back, box.symbol)
                 continue
             t = box.time
             role = node.role
@@ -324,7 +405,7 @@ class _Scene:
                     "gate", title, number(node.mean), node.reading, about, self._uses(node, names)
                 )
         for node in graph.nodes:
-            if node.id not in where or where[node.id][0] < 0:
+            if node.id not in where or not 0 <= where[node.id][0] < len(steps):
                 continue
             t, key = where[node.id]
             for parent, part in zip(node.parents, node.parts, strict=True):
@@ -333,9 +414,11 @@ class _Scene:
                 s, origin = where[parent]
                 if s == t and origin != key:
                     steps[t].flows[origin, key] = part
-                elif s == t - 1:
+                elif s == t + self.back:
                     steps[t].carried[origin, key] = part
-        return Scene(steps, self.first(), steps)
+                    if node.op == "where" and origin in self.sequence.states and self._unequal:
+                        steps[t].cards[key] = self._choice(steps[t].cards[key], t, origin)
+        return self._padded(steps)
 
     def _leaves(self, graph: Graph) -> dict[str, int]:
         """The leaf of each parameter: in the order of creation, as names need not be there, nor differ."""

@@ -14,6 +14,10 @@ from .scene import letter_of
 __all__ = ["Row", "strip", "strip_rows"]
 
 
+_HIGH, _LOW = 22.0, 13.0  # of a row
+_BETWEEN = 6.0  # two groups
+
+
 class Row(NamedTuple):
     """One row: what stands before it, what its tiles are the gradient of, and their norms."""
 
@@ -22,19 +26,36 @@ class Row(NamedTuple):
     readings: list[Reading]
 
 
-def strip_rows(sequence: SequenceRecord) -> list[Row]:
-    """A row for every state, gate and the input."""
-    rows = [Row(letter_of(s), letter_of(s), sequence.readings(s)) for s in sequence.states]
-    norms = dict(sequence.gate_norms)
+def strip_rows(sequence: SequenceRecord, name: str = "", *, gates: bool = True) -> list[Row]:
+    """A row for every state, gate and the input; the name stands before each."""
+    rows = [Row(name + letter_of(s), letter_of(s), sequence.readings(s)) for s in sequence.states]
+    norms = dict(sequence.gate_norms) if gates else {}
     if sequence.input_norms is not None:
         norms["x"] = sequence.input_norms
     for symbol, by_step in norms.items():
-        rows.append(Row(symbol, symbol, sequence.over_batch(by_step)))
+        rows.append(Row(name + symbol, symbol, sequence.over_batch(by_step)))
     return rows
 
 
-def strip(canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None, everything: bool) -> None:
-    """Draw groups of rows over the same steps; where a page is too narrow, a tile stands for several steps."""
+def fits(canvas: Canvas, groups: Sequence[list[Row]]) -> bool:
+    """Whether a page has room for rows of a height that can be read."""
+    return len(groups) == 1 or _pitch(canvas, groups) >= _LOW
+
+
+def _pitch(canvas: Canvas, groups: Sequence[list[Row]]) -> float:
+    """The height of a row, so that all of them fit the page if they can."""
+    return min(_HIGH, (canvas.down - 92 - _BETWEEN * len(groups)) / sum(map(len, groups)))
+
+
+def strip(
+    canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None, everything: bool,
+    backward: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Draw groups of rows over the same steps; where a page is too narrow, a tile stands for several steps.
+
+    In the sequences named last, which walk from the last step to the first, the gradient travels the other way.
+    """
+    pitch = max(_LOW, _pitch(canvas, groups)) if len(groups) > 1 else _HIGH
     steps = len(groups[0][0].readings)
     left = MARGIN + 16 + 6.2 * max(len(row.title) for rows in groups for row in rows)
     room = WIDTH - left - 2 * MARGIN
@@ -53,28 +74,41 @@ def strip(canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None,
             canvas.text(f"axis_{t + 1}", str(t + 1), (left + wide * (k + 0.5), base + 6), 10)
     for rows in groups:
         for row in rows:
-            base, name = canvas.band(22), identifier(row.title)
-            canvas.text(f"row_{name}", row.title, (left - 10 - 3.1 * len(row.title), base + 11), 12)
+            base, name = canvas.band(pitch), identifier(row.title)
+            size = 12 if pitch > 18 else 10
+            middle = (left - 10 - 3.1 * len(row.title), base + pitch / 2)
+            canvas.text(f"row_{name}", row.title, middle, size)
             for k, t in enumerate(starts):
                 some = row.readings[t : t + chunk]
                 worst = largest(some)
                 where = f"t={t + 1}" if chunk == 1 else f"t={t + 1}…{t + len(some)}"
                 letter = f" “{labels[t]}”" if labels and chunk == 1 else ""
+                center = (left + wide * (k + 0.5), base + pitch / 2)
                 canvas.tile(
-                    f"{name}_{t + 1}", worst, (left + wide * (k + 0.5), base + 11), wide, 19,
+                    f"{name}_{t + 1}", worst, center, wide, pitch - (3 if pitch > 18 else 1),
                     f"{where}{letter}: ‖∂L/∂{row.symbol}‖ = {shown(worst)}", brief(worst) if wide >= 27 else "",
                 )  # fmt: skip
-        canvas.band(6 if len(groups) > 1 else 0)
+        canvas.band(_BETWEEN if len(groups) > 1 else 0)
     if labels and wide >= 8.6 and chunk == 1:
         base = canvas.band(20)
         for t, label in enumerate(labels):
             if len(label) * 6 <= wide + 3:
                 canvas.text(f"label_{t + 1}", label, (left + wide * (t + 0.5), base + 8), 10)
     canvas.reach(end)
-    base = canvas.band(20) + 10
+    if len(backward) < len(groups):
+        _arrow(canvas, left, end, "the gradient travels this way")
+    if backward:
+        where = "in the reverse directions" if len(backward) < len(groups) else "the gradient travels"
+        _arrow(canvas, left, end, f"{where} this way", right=True)
+
+
+def _arrow(canvas: Canvas, left: float, end: float, words: str, *, right: bool = False) -> None:
+    """The way of the gradient below the tiles: an arrow, and words at its left."""
+    base, name = canvas.band(20) + 10, "arrow_right" if right else "arrow"
     start = max(left + 165, end - 245)
     end = max(end, start + 70)  # few steps: the arrow reaches past them
-    tail = canvas.text("arrow_tail", "", (end, base), 10)
-    head = canvas.text("arrow_head", "the gradient travels this way", (start - 85, base), 10)
-    canvas.wire(head, tail, [(start, base), (end, base)], Reading(0.5, "value"))
+    tail = canvas.text(f"{name}_tail", "", (end, base), 10)
+    head = canvas.text(f"{name}_head", words, (start - 85, base), 10)
+    points = [(start, base), (end, base)]
+    canvas.wire(head, tail, points[::-1] if right else points, Reading(0.5, "value"))
     canvas.reach(end)

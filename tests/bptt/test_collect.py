@@ -1,5 +1,6 @@
 """What bptt.backward writes into a Record, against plain-NumPy oracles, closed forms and hand-written sums."""
 
+import dataclasses
 import gc
 import inspect
 import math
@@ -263,6 +264,12 @@ def test_gates_and_their_gradients(kind):
     for symbol in values:
         np.testing.assert_allclose(s.gates[symbol], values[symbol], rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(s.gate_norms[symbol], norm(slopes[symbol]), rtol=1e-10)
+
+
+@EACH_CELL
+def test_inputs_are_kept_as_they_were_given(kind):
+    case = Case(kind)
+    np.testing.assert_array_equal(case.record().sequence().inputs, case.x)
 
 
 def test_input_norms_and_means():
@@ -838,7 +845,7 @@ def lstm_graph():
     """The graph of an LSTM layer's loss, with the line it was recorded on."""
     rng = np.random.default_rng(11)
     layer = nn.LSTM(3, 4, rng=rng, dtype=np.float64)
-    first = tuple(rng.standard_normal((2, 4)) for _ in "hc")
+    first = tuple(rng.standard_normal((1, 2, 4)) for _ in "hc")
     x = Tensor(rng.standard_normal((4, 2, 3)), requires_grad=True)
     line = inspect.currentframe().f_lineno + 1
     y, _ = layer(x, first)
@@ -1061,6 +1068,7 @@ def test_cell_that_returns_its_state_unchanged():
     y, _ = nn.unroll(Own(lambda own, x, s: s, first), np.ones((4, 2, 1)), first)
     record = bptt.backward(y.sum(), keep="ops")
     s = record.sequence()
+    assert s.inputs.shape == (4, 2, 0)
     np.testing.assert_array_equal(s.states["h"], np.full((4, 2, 3), 7.0))
     np.testing.assert_array_equal(s.gradients["h"], np.broadcast_to([[[4.0]], [[3.0]], [[2.0]], [[1.0]]], (4, 2, 3)))
     np.testing.assert_array_equal(s.initial_gradients["h"], np.full((2, 3), 4.0))
@@ -1180,3 +1188,342 @@ def test_record_holds_no_graph(keep):
     finally:
         gc.enable()
     assert record.sequence().steps == 5
+
+
+# Batches of unequal length, directions, layers
+
+ENDS = (3, 1, 5, 2)  # of T=6: nobody reaches the last step
+BOTH_WAYS = pytest.mark.parametrize("reverse", [False, True])
+
+
+class Padded:
+    """One cell over samples of unequal length, in one batch and each alone."""
+
+    def __init__(self, kind, reverse, steps=6, ends=ENDS, seed=13):
+        self.rng = np.random.default_rng(seed)
+        cell, options = CELLS[kind]
+        self.cell = cell(4, 3, rng=self.rng, dtype=np.float64, **options)
+        self.kind, self.reverse, self.ends = kind, reverse, ends
+        fields = self.cell.state_type._fields
+        self.x = self.rng.standard_normal((steps, len(ends), 4))
+        self.v = self.rng.standard_normal((steps, len(ends), 3))
+        self.first, self.w = self.rng.standard_normal((2, len(fields), len(ends), 3))
+
+    def unrolled(self, sample=None):
+        """Outputs and last state of the batch, or of one sample over its own steps."""
+        own = slice(None) if sample is None else slice(sample, sample + 1)
+        x, lengths = self.x, self.ends
+        if sample is not None:
+            x, lengths = x[: self.ends[sample], own], None
+        first = self.cell.state_type(*(Tensor(s[own], requires_grad=True) for s in self.first))
+        x = Tensor(x, requires_grad=True)
+        return nn.unroll(self.cell, x, first, lengths=lengths, reverse=self.reverse)
+
+    def record(self, sample=None, **options):
+        self.cell.zero_grad()
+        y, last = self.unrolled(sample)
+        own = slice(None) if sample is None else slice(sample, sample + 1)
+        loss = (y * self.v[: len(y), own]).sum() + sum((s * w[own]).sum() for s, w in zip(last, self.w, strict=True))
+        return bptt.backward(loss, **options)
+
+    def alone(self):
+        return [self.record(sample) for sample in range(len(self.ends))]
+
+
+def arrays_of(s):
+    """Everything that a sequence holds for each step and sample, (T, N, …), by name."""
+    several = {"states": s.states, "gates": s.gates, "gradients": s.gradients, "gate_norms": s.gate_norms}
+    several |= {f"arrivals {field}": s.arrivals[field] for field in s.arrivals}
+    found = {f"{name} {key}": array for name, some in several.items() for key, array in some.items()}
+    return found | {"inputs": s.inputs} | ({} if s.input_norms is None else {"input_norms": s.input_norms})
+
+
+def assert_of_samples(s, alone, ends):
+    """A padded batch's sequence holds what its samples' own sequences hold, and 0 beyond."""
+    np.testing.assert_array_equal(s.lengths, ends)
+    assert s.complete
+    for sample, (end, own) in enumerate(zip(ends, alone, strict=True)):
+        theirs = arrays_of(own)
+        assert set(arrays_of(s)) == set(theirs)
+        for name, array in arrays_of(s).items():
+            np.testing.assert_allclose(array[:end, sample], theirs[name][:, 0], rtol=1e-9, atol=1e-14, err_msg=name)
+            np.testing.assert_array_equal(array[end:, sample], 0, err_msg=name)
+        for found, wanted in ((s.initial, own.initial), (s.initial_gradients, own.initial_gradients)):
+            assert set(found) == set(wanted)
+            for field in found:
+                np.testing.assert_allclose(found[field][sample], wanted[field][0], rtol=1e-10, atol=1e-14)
+
+
+@BOTH_WAYS
+@EACH_CELL
+def test_state_gradients_of_a_padded_batch_are_its_samples_total_derivatives(kind, reverse):
+    case = Padded(kind, reverse, steps=4, ends=(2, 4, 1))
+    weights = [p.data for p in case.cell.parameters()]
+
+    def loss(*nudges):
+        y, last = oracles.run_each(oracles.STEPS[kind], case.x, case.first, weights, case.ends, reverse, nudges)
+        return (y * case.v).sum() + sum((s * w).sum() for s, w in zip(last, case.w, strict=True))
+
+    s = case.record().sequence()
+    wanted = oracles.gradients(loss, [np.zeros((4, 3, 3)) for _ in case.first])
+    for field, gradient in zip(case.cell.state_type._fields, wanted, strict=True):
+        close(s.gradients[field], gradient)
+
+
+@BOTH_WAYS
+@EACH_CELL
+def test_a_padded_batch_is_recorded_as_its_samples_alone(kind, reverse):
+    case = Padded(kind, reverse)
+    s = case.record().sequence()
+    assert s.reverse == reverse
+    assert_of_samples(s, [record.sequence() for record in case.alone()], ENDS)
+
+
+@BOTH_WAYS
+@EACH_CELL
+def test_every_steps_term_of_a_padded_batch_is_the_sum_of_its_samples_terms(kind, reverse):
+    case = Padded(kind, reverse)
+    record, alone = case.record(), case.alone()
+    for name, p in record.parameters.items():
+        if name.startswith("parameter"):
+            continue  # a first state
+        np.testing.assert_allclose(sum(term.array() for term in p.terms), p.gradient, rtol=1e-11, atol=1e-14)
+        np.testing.assert_allclose(
+            p.gradient, sum(own.parameters[name].gradient for own in alone), rtol=1e-11, atol=1e-14
+        )
+        for t in range(6):
+            mine, theirs = (
+                sum((u.array() for one in some for u in one.parameters[name].terms if u.time == t), 0 * p.gradient)
+                for some in ([record], alone)
+            )
+            np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-14)
+            np.testing.assert_allclose(p.by_step("l0").get(t, 0.0), np.linalg.norm(theirs), rtol=1e-9, atol=1e-14)
+
+
+def test_the_loss_on_a_samples_last_state_arrives_at_its_own_last_step_from_outside():
+    case = Padded("lstm", reverse=False)
+    _, last = case.unrolled()
+    s = bptt.backward((last.h * case.w[0]).sum()).sequence()
+    for sample, end in enumerate(ENDS):
+        outside = s.arrivals["h"]["outside"][:, sample]
+        assert outside[end - 1] == pytest.approx(norm(case.w[0][sample]), rel=1e-14)
+        assert np.count_nonzero(outside) == 1
+        assert not s.arrivals["h"]["next"][end - 1 :, sample].any()
+
+
+@BOTH_WAYS
+def test_steps_past_every_end_are_padding(reverse):
+    s = Padded("lstm", reverse).record().sequence()
+    for field in ("h", "c"):
+        assert [r.kind for r in s.readings(field)] == ["value"] * 5 + ["padding"]
+
+
+@BOTH_WAYS
+def test_mean_inputs_of_a_padded_batch_are_of_the_real_ones(reverse):
+    case = Padded("rnn tanh", reverse)
+    wanted = [case.x[t][np.array(ENDS) > t].mean() for t in range(5)]
+    case.x[np.arange(6)[:, None] >= ENDS] = np.nan
+    np.testing.assert_allclose(case.record().sequence().input_means, [*wanted, np.nan], rtol=1e-13)
+
+
+@BOTH_WAYS
+@EACH_CELL
+def test_what_stands_past_an_end_leaves_no_trace_in_the_record(kind, reverse):
+    case = Padded(kind, reverse)
+    clean = case.record(keep="ops")
+    case.x[np.arange(6)[:, None] >= ENDS] = np.nan
+    spoilt = case.record(keep="ops")
+    for part in ("boxes", "flows"):  # of the nodes, the inputs as they were given hold the padding
+        assert getattr(spoilt.graph, part) == getattr(clean.graph, part)
+    assert dataclasses.replace(spoilt, graph=None) == dataclasses.replace(clean, graph=None)
+
+
+@BOTH_WAYS
+@EACH_CELL
+def test_record_with_lengths_that_are_all_t_is_that_without_lengths(kind, reverse):
+    case = Padded(kind, reverse, ends=(6, 6))
+    with_lengths = case.record(keep="ops")
+    case.ends = None
+    without = case.record(keep="ops")
+    sources = [dataclasses.replace(r, graph=None) for r in (with_lengths, without)]
+    assert sources[0] == sources[1]
+    assert with_lengths.graph.boxes == without.graph.boxes
+
+
+@BOTH_WAYS
+@EACH_CELL
+def test_record_of_a_padded_batch_before_backward_has_its_values(kind, reverse):
+    case = Padded(kind, reverse)
+    y, _ = case.unrolled()
+    before, after = bptt.record(y.sum()), bptt.backward(y.sum(), keep="ops")
+    s, t = before.sequence(), after.sequence()
+    for name in ("states", "gates"):
+        for key, array in getattr(t, name).items():
+            np.testing.assert_array_equal(getattr(s, name)[key], array)
+    assert {r.kind for r in s.readings()} == {"no backward yet"}
+
+
+def test_boxes_of_a_padded_lstm_are_those_of_any_other():
+    case = Padded("lstm", reverse=False)
+    padded = case.record(keep="ops").graph
+    case.ends = None
+    plain = case.record(keep="ops").graph
+    assert {(b.kind, b.symbol, b.time) for b in padded.boxes} == {(b.kind, b.symbol, b.time) for b in plain.boxes}
+    uses = {padded.boxes[f.to].time for f in padded.flows if padded.boxes[f.origin].kind == "initial"}
+    assert uses == {0}
+
+
+def test_inputs_of_a_padded_batch_are_no_parameters():
+    record = Padded("gru reset after", reverse=True).record()
+    assert list(record.parameters) == ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "parameter 4"]
+
+
+# The layers' records; "fused" must leave the same as "steps"
+
+LAYERS = {
+    "rnn": (nn.RNN, {}),
+    "lstm": (nn.LSTM, {}),
+    "gru": (nn.GRU, {}),
+    "gru before": (nn.GRU, {"reset_after": False}),
+}
+EACH_LAYER = pytest.mark.parametrize("kind", LAYERS)
+EACH_KERNEL = pytest.mark.parametrize("kernel", ["steps", "fused"])
+
+
+def stack_of(kind, kernel="steps", layers=2, seed=14, **options):
+    layer, own = LAYERS[kind]
+    rng = np.random.default_rng(seed)
+    return layer(4, 3, layers, bidirectional=True, rng=rng, dtype=np.float64, kernel=kernel, **own, **options)
+
+
+def record_of(layer, x, v, w, **options):
+    layer.zero_grad()
+    lengths = options.pop("lengths", None)
+    y, last = layer(Tensor(x, requires_grad=True), lengths=lengths)
+    last = last if isinstance(last, tuple) else (last,)
+    return bptt.backward((y * v).sum() + sum((s * u).sum() for s, u in zip(last, w, strict=False)), **options)
+
+
+def stack_arrays():
+    rng = np.random.default_rng(15)
+    return rng.standard_normal((6, 4, 4)), rng.standard_normal((6, 4, 6)), rng.standard_normal((2, 4, 4, 3))
+
+
+@EACH_KERNEL
+@EACH_LAYER
+def test_every_layer_and_direction_of_a_padded_batch_is_recorded_as_its_samples_alone(kind, kernel):
+    layer, reference, (x, v, w) = stack_of(kind, kernel), stack_of(kind), stack_arrays()
+    record = record_of(layer, x, v, w, lengths=ENDS)
+    alone = [record_of(reference, x[:e, s : s + 1], v[:e, s : s + 1], w[:, :, s : s + 1]) for s, e in enumerate(ENDS)]
+    assert list(record.sequences) == ["l0", "l0_reverse", "l1", "l1_reverse"]
+    for name, s in record.sequences.items():
+        assert (s.name, s.reverse) == (name, name.endswith("_reverse"))
+        assert s.scope == (kind.split()[0], name)
+        assert_of_samples(s, [own.sequences[name] for own in alone], ENDS)
+    assert list(record.parameters) == list(layer.state_dict())
+    for name, p in record.parameters.items():
+        wanted = sum(own.parameters[name].gradient for own in alone)
+        np.testing.assert_allclose(p.gradient, wanted, rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(sum(t.array() for t in p.terms), wanted, rtol=1e-10, atol=1e-13)
+        (sequence,) = {t.sequence for t in p.terms}
+        assert name.endswith(f"_{sequence}")
+
+
+@EACH_KERNEL
+def test_single_layer_has_its_name_alone_in_its_scope(kernel):
+    layer = nn.LSTM(4, 3, kernel=kernel, rng=np.random.default_rng(0), dtype=np.float64)
+    x, v, w = stack_arrays()
+    (s,) = record_of(layer, x, v[..., :3], w[:, :1]).sequences.values()
+    assert (s.name, s.scope, s.reverse) == ("l0", ("lstm",), False)
+
+
+@EACH_KERNEL
+def test_two_stacks_in_one_record_have_names_of_their_own(kernel):
+    one, other = stack_of("lstm", kernel), nn.GRU(6, 3, 2, kernel=kernel, dtype=np.float64)
+    y, _ = other(one(stack_arrays()[0])[0])
+    walks = ["lstm/l0", "l0_reverse", "lstm/l1", "l1_reverse", "gru/l0", "gru/l1"]
+    assert list(bptt.backward(y.sum()).sequences) == walks
+
+
+@EACH_KERNEL
+@EACH_LAYER
+def test_losses_of_a_padded_stack_belong_to_their_steps(kind, kernel):
+    layer, (x, _, _) = stack_of(kind, kernel), stack_arrays()
+    head = nn.Linear(6, 5, rng=np.random.default_rng(2), dtype=np.float64)
+    target = np.random.default_rng(3).integers(0, 5, (6, 4))
+    padding = np.arange(6)[:, None] >= ENDS
+    logits = head(layer(x, lengths=ENDS)[0])
+    losses = bptt.backward(nn.cross_entropy(logits, np.where(padding, -100, target), reduction="sum")).losses
+    wanted = np.where(padding, 0, surprise(logits.data, target)).sum(axis=1)
+    np.testing.assert_allclose(losses, [*wanted[:5], np.nan], rtol=1e-12)
+
+
+@EACH_KERNEL
+@pytest.mark.parametrize("directions", [1, 2])
+@EACH_LAYER
+def test_losses_on_last_states_belong_to_each_samples_last_step(kind, directions, kernel):
+    layer, options = LAYERS[kind]
+    layer = layer(4, 3, 2, bidirectional=directions == 2, kernel=kernel, dtype=np.float64, **options)
+    head, (x, _, _) = nn.Linear(3 * directions, 5, dtype=np.float64), stack_arrays()
+    _, last = layer(x, lengths=ENDS)
+    last = last[0] if isinstance(last, tuple) else last
+    logits = head(ops.concatenate(*(last[k] for k in range(-directions, 0)), axis=-1))
+    target = np.array([0, 1, 2, 3])
+    losses = bptt.backward(nn.cross_entropy(logits, target, reduction="sum")).losses
+    wanted = np.full(6, np.nan)
+    wanted[np.array(ENDS) - 1] = surprise(logits.data, target)
+    np.testing.assert_allclose(losses, wanted, rtol=1e-12)
+
+
+@EACH_KERNEL
+@EACH_LAYER
+def test_dropout_between_layers_is_outside_of_both(kind, kernel):
+    layer, (x, v, w) = stack_of(kind, kernel, dropout=0.5), stack_arrays()
+    layer.rng = np.random.default_rng(4)
+    record = record_of(layer, x, v, w)
+    mask = (np.random.default_rng(4).random((6, 4, 6)) >= 0.5) / 0.5
+    plain = stack_of(kind)
+    below, _ = plain(x)  # h of the first layer does not depend on the mask
+    np.testing.assert_allclose(record.sequences["l0"].states["h"], below_of(plain, x, "l0"), rtol=1e-12)
+    assert below.shape == mask.shape
+    # What the second layer hands down to h of the first is 0 where the mask is.
+    dropped = mask[:, :, :3].any(axis=2) == 0
+    assert dropped.any()
+    outside = record.sequences["l0"].arrivals["h"]["outside"].copy()
+    outside[-1] = 0  # there the last state has a loss of its own
+    assert not outside[dropped].any()
+    assert outside[:-1][~dropped[:-1]].all()
+
+
+def below_of(layer, x, name):
+    """The states h of one walk of a layer without dropout."""
+    y, _ = layer(x)
+    layer.zero_grad()
+    return bptt.backward(y.sum()).sequences[name].states["h"]
+
+
+@EACH_KERNEL
+@EACH_LAYER
+def test_record_of_a_padded_stack_saves_and_loads(kind, kernel, tmp_path):
+    x, v, w = stack_arrays()
+    record = record_of(stack_of(kind, kernel), x, v, w, lengths=ENDS, keep="ops")
+    record.save(tmp_path / "stack.npz")
+    assert bptt.Record.load(tmp_path / "stack.npz") == record
+
+
+@EACH_KERNEL
+@pytest.mark.parametrize("keep", ["steps", "ops"])
+@EACH_LAYER
+def test_record_of_a_padded_stack_holds_no_graph(kind, keep, kernel):
+    layer, (x, v, _) = stack_of(kind, kernel, dropout=0.5), stack_arrays()
+    y, last = layer(x, lengths=ENDS)
+    loss = (y * v).sum() + (last[0] if isinstance(last, tuple) else last).sum()
+    nodes = [weakref.ref(n) for n in engine.topological(loss) if n.op is not None]
+    gc.disable()
+    try:
+        record = bptt.backward(loss, keep=keep)
+        del y, last, loss
+        assert [ref() for ref in nodes] == [None] * len(nodes)
+    finally:
+        gc.enable()
+    assert len(record.sequences) == 4

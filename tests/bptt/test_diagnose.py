@@ -264,8 +264,8 @@ def flipped(s):
             return x[::-1].copy()
         return {k: flip(v) for k, v in x.items()} if isinstance(x, dict) else x
 
-    names = ("states", "gates", "gradients", "reached", "arrivals", "gate_norms", "input_means", "input_norms")
-    return dataclasses.replace(s, name="l0_reverse", **{name: flip(getattr(s, name)) for name in names})
+    names = ("states", "gates", "gradients", "reached", "arrivals", "gate_norms", "inputs", "input_norms")
+    return dataclasses.replace(s, name="l0_reverse", reverse=True, **{name: flip(getattr(s, name)) for name in names})
 
 
 @pytest.mark.parametrize("loss", [last, every])
@@ -294,3 +294,87 @@ def test_each_sample_counts_as_far_as_it_is_real():
 def test_an_unknown_sequence_is_refused_by_name():
     with pytest.raises(RecordError, match="no sequence 'l7'"):
         diagnose(linear(0.5), sequence="l7")
+
+
+# Real directions and lengths
+
+ENDS = (4, 20, 11)  # of T=24
+
+
+def padded(w, loss, reverse=False):
+    y, state = nn.unroll(Linear([[w]]), Tensor(np.ones((24, 3, 1)), requires_grad=True), lengths=ENDS, reverse=reverse)
+    return bptt.backward(state.h.sum() if loss == "last" else y.sum())
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("loss", ["last", "every"])
+@pytest.mark.parametrize("w", [0.3, -0.5, 0.9, 1.0, 1.1, 1.4])
+def test_unequal_lengths_have_the_verdict_of_their_longest_sample_alone(w, loss, reverse):
+    found = diagnose(padded(w, loss, reverse))
+    alone = diagnose(linear(w, loss=last if loss == "last" else every))
+    assert found.verdict == alone.verdict
+    assert found.lane.share == pytest.approx(alone.lane.share, rel=1e-12)
+    assert found.decades == pytest.approx(alone.decades, abs=1e-12)
+    assert (found.lane.tenth, found.lane.thousandth) == (alone.lane.tenth, alone.lane.thousandth)
+    assert (found.earliest, found.latest) == ((19, 0) if reverse else (0, 19))
+    there = found.lane.arriving[:20][:: -1 if reverse else 1]
+    assert there == pytest.approx(alone.lane.arriving, rel=1e-12)
+    assert all(math.isnan(x) for x in found.lane.arriving[20:])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_gradient_enters_at_every_samples_own_last_step(reverse):
+    assert diagnose(padded(0.9, "last", reverse)).enters == ((0,) if reverse else (3, 10, 19))
+    assert diagnose(padded(0.9, "every", reverse)).enters == tuple(range(20))
+
+
+@pytest.mark.parametrize("w", [0.5, 1.4])
+@pytest.mark.parametrize("loss", [last, every])
+def test_a_walk_from_the_end_is_judged_as_the_walk_from_the_start(w, loss):
+    there = diagnose(linear(w, loss=loss))
+    y, _ = nn.unroll(Linear([[w]]), Tensor(np.ones((20, 1, 1)), requires_grad=True), reverse=True)
+    back = diagnose(bptt.backward(y[0].sum() if loss is last else y.sum()))
+    assert (back.earliest, back.latest) == (19, 0)
+    assert back.verdict == there.verdict
+    assert (back.ratio, back.decades) == pytest.approx((there.ratio, there.decades), rel=1e-12)
+    assert back.lane.arriving == pytest.approx(there.lane.arriving[::-1], rel=1e-12)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("loss", ["last", "every"])
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
+def test_steps_that_are_padding_for_all_change_nothing_of_a_diagnosis(kind, loss, reverse):
+    x = np.random.default_rng(0).standard_normal((12, 3, 4))
+    found = []
+    for steps, lengths in ((12, (9, 9, 9)), (9, None)):
+        cell = kind(4, 5, rng=np.random.default_rng(1), dtype=np.float64)
+        y, state = nn.unroll(cell, x[:steps], lengths=lengths, reverse=reverse)
+        found.append(diagnose(bptt.backward(state.h.sum() if loss == "last" else y.sum())))
+    padded, plain = found
+    assert (padded.verdict, padded.state, padded.earliest, padded.latest, padded.enters) == (
+        plain.verdict, plain.state, plain.earliest, plain.latest, plain.enters
+    )  # fmt: skip
+    for field, lane in plain.lanes.items():
+        assert padded.lanes[field].arriving[:9] == pytest.approx(lane.arriving, rel=1e-9)
+        assert padded.lanes[field].ratio == pytest.approx(lane.ratio, rel=1e-9)
+        assert padded.lanes[field].first.kind == lane.first.kind
+
+
+def test_nan_in_the_padding_is_nobodys_fault():
+    x = np.where(np.arange(24)[:, None, None] >= np.array(ENDS)[:, None], np.nan, 1.0)
+    y, _ = nn.unroll(Linear([[0.9]]), Tensor(x, requires_grad=True), lengths=ENDS)
+    found = diagnose(bptt.backward(y.sum()))
+    assert (found.verdict, found.bad_step, found.bad_forward, found.bad_parameters) == ("healthy", None, None, ())
+
+
+@pytest.mark.parametrize("kernel", ["steps", "fused"])
+def test_every_layer_and_direction_has_a_diagnosis_of_its_own(kernel):
+    layer = nn.LSTM(3, 4, 2, bidirectional=True, kernel=kernel, rng=np.random.default_rng(2), dtype=np.float64)
+    y, _ = layer(np.random.default_rng(3).standard_normal((24, 3, 3)), lengths=ENDS)
+    record = bptt.backward(y.sum())
+    for name in ("l0", "l0_reverse", "l1", "l1_reverse"):
+        found = diagnose(record, sequence=name)
+        assert found.sequence == name
+        assert (found.earliest, found.latest) == ((19, 0) if name.endswith("_reverse") else (0, 19))
+        assert found.enters == tuple(range(20))
+        assert found.verdict in ("vanishing", "healthy")

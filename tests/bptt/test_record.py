@@ -1,19 +1,16 @@
 """The Record: norms of any size, terms as factors, equality, files."""
 
 import dataclasses
-import io
-import json
 import math
 import os
 import warnings
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 import minigrad
-from minigrad import Tensor, bptt, nn, optim
+from minigrad import Tensor, archive, bptt, nn, optim
 from minigrad.bptt.record import Reading, Record, Term, kind_of, norms_of
 from minigrad.errors import RecordError
 
@@ -232,7 +229,7 @@ def test_one_bit_of_a_parameter_a_loss_or_a_node_tells_records_apart():
     term = p.terms[0]._replace(left=nudged(p.terms[0].left))
     for changed in (
         dataclasses.replace(p, gradient=nudged(p.gradient)),
-        dataclasses.replace(p, weight_norm=math.nextafter(p.weight_norm, 9)),
+        dataclasses.replace(p, value=nudged(p.value)),
         dataclasses.replace(p, terms=(term, *p.terms[1:])),
         dataclasses.replace(p, terms=p.terms[:-1]),
     ):
@@ -370,7 +367,7 @@ def test_a_record_before_backward_comes_back_equal(tmp_path):
 def test_infinite_gradients_come_back(tmp_path):
     whole = record("ops")
     p = whole.parameters["weight_hh_l0"]
-    worse = dataclasses.replace(p, gradient=np.full_like(p.gradient, np.inf), weight_norm=math.inf)
+    worse = dataclasses.replace(p, gradient=np.full_like(p.gradient, np.inf))
     whole = dataclasses.replace(whole, loss=-math.inf, parameters={"weight_hh_l0": worse})
     whole.save(tmp_path / "a")
     assert Record.load(tmp_path / "a") == whole
@@ -428,16 +425,21 @@ def test_saving_again_replaces_the_file(tmp_path):
 def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, error):
     record(seed=0).save(tmp_path / "a")
 
-    def fail(file, **arrays):
-        file.write(b"half of it")
+    def fail(number):
         raise error
 
-    monkeypatch.setattr(np, "savez", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(type(error)):
         record(seed=1).save(tmp_path / "a")
     monkeypatch.undo()
     assert Record.load(tmp_path / "a") == record(seed=0)
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_the_same_record_gives_the_same_file(tmp_path):
+    record("ops").save(tmp_path / "a")
+    Record.load(tmp_path / "a").save(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_saved_record_may_be_read_by_those_who_may_read_any_new_file(tmp_path):
@@ -448,172 +450,94 @@ def test_a_saved_record_may_be_read_by_those_who_may_read_any_new_file(tmp_path)
 
 def refused(path):
     """The one clear message: which file, what is wrong, what would do."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(RecordError) as caught:
-            Record.load(path)
+    with pytest.raises(RecordError) as caught:
+        Record.load(path)
     message = str(caught.value)
-    assert message.startswith(str(path))
-    assert len(message.splitlines()) >= 2
+    assert message.startswith(f"read {os.fspath(path)!r} as minigrad record: ")
+    assert len(message.splitlines()) == 2
     return message
 
 
 def test_load_of_a_missing_file(tmp_path):
-    assert "No such file" in refused(tmp_path / "missing")
-
-
-def test_load_of_a_folder(tmp_path):
-    assert "Give a file that record.save wrote" in refused(tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"hello\n", b"\x00" * 100, b"\x93NUMPY\x01\x00", b"{}"])
-def test_load_of_something_else(tmp_path, content):
-    (tmp_path / "a").write_bytes(content)
-    assert "Give a file that record.save wrote" in refused(tmp_path / "a")
-
-
-def test_load_of_one_array(tmp_path):
-    np.save(tmp_path / "a.npy", np.ones(3))
-    refused(tmp_path / "a.npy")
+    assert "there is no such file.\n  Give a file that record.save wrote." in refused(tmp_path / "missing")
 
 
 def test_load_of_arrays_of_another_program(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.ones(3))
-    refused(tmp_path / "a.npz")
-
-
-def test_load_of_another_archive(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("json", "{}")
-    refused(tmp_path / "a.zip")
+    assert "minigrad did not write this file" in refused(tmp_path / "a.npz")
 
 
 def test_load_of_a_file_cut_short_anywhere(tmp_path):
-    record().save(tmp_path / "whole")
-    whole = (tmp_path / "whole").read_bytes()
-    for length in range(0, len(whole), len(whole) // 40):
-        (tmp_path / "cut").write_bytes(whole[:length])
-        refused(tmp_path / "cut")
+    record().save(tmp_path / "a")
+    size = os.path.getsize(tmp_path / "a")
+    for length in reversed(range(0, size, size // 40)):
+        os.truncate(tmp_path / "a", length)
+        refused(tmp_path / "a")
 
 
-def test_load_of_a_damaged_file_is_refused_or_whole(tmp_path):
-    wanted = record()
-    wanted.save(tmp_path / "whole")
-    whole = (tmp_path / "whole").read_bytes()
+def test_load_of_a_damaged_file(tmp_path):
+    record().save(tmp_path / "a")
     rng = np.random.default_rng(0)
-    refusals = 0
-    for place in rng.integers(0, len(whole), 60):
-        damaged = bytearray(whole)
-        damaged[place] ^= 1 << rng.integers(8)
-        (tmp_path / "damaged").write_bytes(bytes(damaged))
-        try:
-            assert Record.load(tmp_path / "damaged") == wanted  # only a date or a name in the archive was hit
-        except RecordError:
-            refusals += 1
-    assert refusals > 30
+    with open(tmp_path / "a", "r+b", buffering=0) as file:
+        for place in rng.integers(0, os.path.getsize(tmp_path / "a"), 60).tolist():
+            file.seek(place)
+            byte = file.read(1)[0]
+            file.seek(place)
+            file.write(bytes([byte ^ (1 << int(rng.integers(8)))]))
+            try:
+                found = Record.load(tmp_path / "a")
+            except RecordError:
+                pass
+            else:
+                assert found == record()  # the byte said nothing, such as one of a date
+            file.seek(place)
+            file.write(bytes([byte]))
+    assert Record.load(tmp_path / "a") == record()
 
 
-def write(path, header, arrays=None):
-    """A file whose parts are all in order, with this text inside."""
-    text = header if isinstance(header, str) else json.dumps(header)
-    np.savez(path, json=np.frombuffer(text.encode(), np.uint8), **(arrays or {}))
+def write(path, header, version=2, **arrays):
+    """A file that is in order, whatever its header describes."""
+    archive.write(path, archive.Format("minigrad record", version, RecordError, ""), header, arrays)
     return path
-
-
-def wrapped(content, **header):
-    return {"format": "minigrad record", "version": 1, "record": content} | header
 
 
 EMPTY = {"type": "Record", "fields": [1.0, True, {"map": []}, None, {"map": []}, None, None, None]}
 
 
 def test_a_record_may_be_written_by_hand(tmp_path):
-    found = Record.load(write(tmp_path / "a.npz", wrapped(EMPTY)))
+    found = Record.load(write(tmp_path / "a.npz", EMPTY))
     assert found == Record(loss=1.0, complete=True, sequences={}, losses=None, parameters={})
 
 
-def test_load_of_a_newer_version_says_so(tmp_path):
-    assert "version 2" in refused(write(tmp_path / "a.npz", wrapped(EMPTY, version=2)))
-
-
-def test_load_of_another_format_does_not_blame_the_version(tmp_path):
-    message = refused(write(tmp_path / "a.npz", wrapped(EMPTY, format="atlas")))
-    assert "version" not in message
-    assert "Give a file that record.save wrote" in message
+def test_load_of_another_version_says_so(tmp_path):
+    assert "version 3, and this minigrad reads version 2" in refused(write(tmp_path / "a.npz", EMPTY, version=3))
+    assert "version 1, and this minigrad reads version 2" in refused(write(tmp_path / "a.npz", EMPTY, version=1))
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        "",
-        "{",
-        "null",
-        "[]",
-        "3",
-        '"text"',
-        "{}",
-        "[" * 100_000,
-        '{"tuple": [' * 20_000,
-        wrapped(EMPTY) | {"format": None},
-        {"format": "minigrad record", "version": 1},
-        {"format": "minigrad record"},
-        wrapped(None),
-        wrapped(3.0),
-        wrapped([]),
-        wrapped({}),
-        wrapped({"tuple": 3}),
-        wrapped({"tuple": []}),
-        wrapped({"map": [["a"]]}),
-        wrapped({"map": [[[], 1]]}),
-        wrapped({"array": "a7"}),
-        wrapped({"array": []}),
-        wrapped({"type": "Path", "fields": ["/"]}),
-        wrapped({"type": "object", "fields": []}),
-        wrapped({"type": [], "fields": []}),
-        wrapped({"type": "Record"}),
-        wrapped({"type": "Record", "fields": []}),
-        wrapped({"type": "Record", "fields": 3}),
-        wrapped({"type": "Record", "fields": [*EMPTY["fields"], 1]}),
-        wrapped({"type": "Reading", "fields": [1.0]}),
-        wrapped({"type": "Reading", "fields": [1.0, "value", 2.0]}),
-        wrapped({"type": "Reading", "fields": [1.0, "value"]}),  # in order, but no Record
+        {},
+        {"tuple": 3},
+        {"tuple": []},
+        {"map": []},
+        {"map": [["a"]]},
+        {"map": [[[], 1]]},
+        {"array": "a7"},
+        {"array": []},
+        {"array": "a0"},
+        {"type": "Path", "fields": ["/"]},
+        {"type": "object", "fields": []},
+        {"type": [], "fields": []},
+        {"type": "Record"},
+        {"type": "Record", "fields": []},
+        {"type": "Record", "fields": 3},
+        {"type": "Record", "fields": [*EMPTY["fields"], 1]},
+        {"type": "Reading", "fields": [1.0]},
+        {"type": "Reading", "fields": [1.0, "value", 2.0]},
+        {"type": "Reading", "fields": [1.0, "value"]},  # in order, but no Record
     ],
-    ids=range(32),
+    ids=range(19),
 )
 def test_load_of_a_hostile_header(tmp_path, header):
-    refused(write(tmp_path / "a.npz", header))
-
-
-def test_load_of_bytes_that_are_no_text(tmp_path):
-    np.savez(tmp_path / "a.npz", json=np.full(10, 255, np.uint8))
-    refused(tmp_path / "a.npz")
-
-
-class Trap:
-    """Unpickling this makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-@pytest.mark.parametrize("name", ["a0", "json"])
-def test_load_never_unpickles(tmp_path, name):
-    arrays = {"json": np.frombuffer(json.dumps(wrapped(EMPTY)).encode(), np.uint8)}
-    arrays[name] = np.array([Trap(tmp_path / "trapped")], dtype=object)
-    np.savez(tmp_path / "a.npz", **arrays)
-    refused(tmp_path / "a.npz")
-    assert not (tmp_path / "trapped").exists()
-
-
-def test_load_of_an_array_that_claims_more_than_memory(tmp_path):
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "<f8", "fortran_order": False, "shape": (1 << 58,)}
-    )
-    write(tmp_path / "a.npz", wrapped(EMPTY))
-    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
-        archive.writestr("a0.npy", header.getvalue())
-    refused(tmp_path / "a.npz")
+    assert "Give a file that record.save wrote" in refused(write(tmp_path / "a.npz", header, a0=np.ones(3)))

@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 
 import minigrad
+from minigrad import checkpoint
 from minigrad.__main__ import main
+from minigrad.character import CELLS, CharacterModel
 from minigrad.cli import bptt
+from minigrad.cli.output import Output
 from minigrad.errors import DrawError
 from minigrad.views.picture import Picture
 
@@ -54,6 +57,10 @@ def document(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
     out, err = capsys.readouterr()
     assert err == ""
     return json.loads(out, parse_constant=refuse)
+
+
+def steps_of(document: Any, cell: str = "rnn", sequence: str = "l0") -> Any:
+    return document["cells"][cell]["sequences"][sequence]["steps"]
 
 
 # Without a command
@@ -127,7 +134,7 @@ def test_the_default_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "T=40" in out
 
 
-@pytest.mark.parametrize("name", list(bptt.CELLS))
+@pytest.mark.parametrize("name", list(CELLS))
 @pytest.mark.parametrize(
     ("content", "options"),
     [
@@ -152,13 +159,13 @@ def test_texts_of_every_kind(
 
 def test_the_longest_sequence_is_one_less_than_the_text(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "b.txt").write_text("abcabcab")
-    assert len(document(capsys, *FIXED, "--text", "b.txt", "--steps", "7")["cells"]["rnn"]["steps"]) == 7
+    assert len(steps_of(document(capsys, *FIXED, "--text", "b.txt", "--steps", "7"))) == 7
 
 
 def test_another_encoding(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "b.txt").write_bytes("한국어 글자".encode("cp949"))
     found = document(capsys, *FIXED, "--text", "b.txt", "--encoding", "cp949", "--steps", "4")
-    assert [step["character"] for step in found["cells"]["rnn"]["steps"]] == list("한국어 ")
+    assert [step["character"] for step in steps_of(found)] == list("한국어 ")
 
 
 def test_without_training_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,26 +198,29 @@ def test_open_shows_every_picture(
 
 def test_the_document_has_what_is_promised(capsys: pytest.CaptureFixture[str]) -> None:
     found = document(capsys, *SMALL, "--format", "dot", "--steps", "12")
-    assert (found["format"], found["version"], found["minigrad"]) == ("minigrad bptt", 1, minigrad.__version__)
+    assert (found["format"], found["version"], found["minigrad"]) == ("minigrad bptt", 2, minigrad.__version__)
     assert found["text"] == {"name": "a.txt", "characters": len(TEXT), "vocabulary": len(set(TEXT))}
     assert found["settings"] == {
-        "steps": 12, "hidden": 4, "train": 2, "clip": 1.0, "loss": "last", "level": "gate", "all": False, "seed": 0,
+        "model": None, "steps": 12, "hidden": 4, "train": 2, "clip": 1.0, "loss": "last", "level": "gate",
+        "all": False, "seed": 0,
     }  # fmt: skip
     assert list(found["cells"]) == ["rnn", "lstm", "gru"]
     for name, cell in found["cells"].items():
-        keys = {"training", "loss", "verdict", "rule", "steps", "parameters", "clipping", "files"}
-        assert set(cell) == keys
+        assert set(cell) == {"training", "loss", "sequences", "parameters", "clipping", "files"}
+        assert list(cell["sequences"]) == ["l0"]
+        assert set(cell["sequences"]["l0"]) == {"verdict", "rule", "steps"}
+        steps = steps_of(found, name)
         assert set(cell["training"]) == {"first_loss", "last_loss", "even_guess", "clipped"}
-        assert [step["t"] for step in cell["steps"]] == list(range(1, 13))
-        assert "".join(step["character"] for step in cell["steps"]) == TEXT[:12]
-        assert [step["label"] for step in cell["steps"]][3] == "space"
-        assert [step["target"] for step in cell["steps"]][2] == "space"
-        for step in cell["steps"]:
+        assert [step["t"] for step in steps] == list(range(1, 13))
+        assert "".join(step["character"] for step in steps) == TEXT[:12]
+        assert [step["label"] for step in steps][3] == "space"
+        assert [step["target"] for step in steps][2] == "space"
+        for step in steps:
             assert set(step["dL_dh"]) == {"norm", "kind"}
             assert ("dL_dc" in step) is (name == "lstm")
             assert f"{name}.weight_hh_l0" in step["terms"]
-        assert [step["loss"] for step in cell["steps"][:-1]] == [None] * 11
-        assert cell["steps"][-1]["loss"] == pytest.approx(cell["loss"])
+        assert [step["loss"] for step in steps[:-1]] == [None] * 11
+        assert steps[-1]["loss"] == pytest.approx(cell["loss"])
         assert f"{name}.weight_ih_l0" in cell["parameters"]
         gradients = [p["gradient"]["norm"] for p in cell["parameters"].values()]
         assert cell["clipping"]["norm_before"] == pytest.approx(math.hypot(*gradients), rel=1e-6)
@@ -219,22 +229,23 @@ def test_the_document_has_what_is_promised(capsys: pytest.CaptureFixture[str]) -
 
 def test_the_numbers_are_the_records(capsys: pytest.CaptureFixture[str]) -> None:
     """The same model by hand: its norms are those of the document."""
-    found = document(capsys, *FIXED, "--train", "0", "--loss", "all")["cells"]["rnn"]
+    whole = document(capsys, *FIXED, "--train", "0", "--loss", "all")
+    found, steps = whole["cells"]["rnn"], steps_of(whole)
     characters = sorted(set(TEXT))
     ids = np.array([characters.index(c) for c in TEXT[:7]])[:, np.newaxis]
-    model = bptt.CharacterModel("rnn", len(characters), 4, rng=np.random.default_rng(0))
-    record = minigrad.bptt.backward(model.loss(ids))
+    model = CharacterModel(characters, "rnn", hidden=4, embedding=16, kernel="steps", rng=np.random.default_rng(0))
+    record = minigrad.bptt.backward(model.loss(ids[:-1], ids[1:])[0])
     assert found["loss"] == record.loss
-    assert [s["dL_dh"]["norm"] for s in found["steps"]] == [r.norm for r in record.sequence().readings("h")]
-    assert sum(s["loss"] for s in found["steps"]) == pytest.approx(found["loss"], rel=1e-6)
+    assert [s["dL_dh"]["norm"] for s in steps] == [r.norm for r in record.sequence().readings("h")]
+    assert sum(s["loss"] for s in steps) == pytest.approx(found["loss"], rel=1e-6)
     for name, p in record.parameters.items():
         assert found["parameters"][name]["gradient"] == {"norm": p.norm, "kind": "value"}
     assert found["clipping"]["fired"] is (found["clipping"]["norm_before"] > 1)
 
 
 def test_the_loss_is_of_the_last_step_or_of_all(capsys: pytest.CaptureFixture[str]) -> None:
-    last = document(capsys, *FIXED)["cells"]["rnn"]["steps"]
-    every = document(capsys, *FIXED, "--loss", "all")["cells"]["rnn"]["steps"]
+    last = steps_of(document(capsys, *FIXED))
+    every = steps_of(document(capsys, *FIXED, "--loss", "all"))
     assert [s["loss"] is None for s in last] == [True] * 5 + [False]
     assert not any(s["loss"] is None for s in every)
     assert last[0]["dL_dh"]["norm"] < every[0]["dL_dh"]["norm"]
@@ -248,15 +259,135 @@ def test_the_same_seed_gives_the_same_document(capsys: pytest.CaptureFixture[str
 
 def test_a_gradient_of_nothing_is_finite_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "b.txt").write_text("aaaaaaaa")
-    cell = document(capsys, *FIXED, "--text", "b.txt")["cells"]["rnn"]
-    assert {step["dL_dh"]["kind"] for step in cell["steps"]} == {"zero"}
-    assert cell["clipping"]["fired"] is False
+    found = document(capsys, *FIXED, "--text", "b.txt")
+    assert {step["dL_dh"]["kind"] for step in steps_of(found)} == {"zero"}
+    assert found["cells"]["rnn"]["clipping"]["fired"] is False
 
 
 @pytest.mark.parametrize("clip", ["1e-320", "1e300"])
 def test_extreme_thresholds(clip: str, capsys: pytest.CaptureFixture[str]) -> None:
     cell = document(capsys, *FIXED, "--clip", clip)["cells"]["rnn"]
     assert cell["clipping"]["fired"] is (clip == "1e-320")
+
+
+# A trained model
+
+
+def trained(here: Path, *argv: str, layers: int = 1, cell: str = "gru") -> str:
+    """A file that minigrad train saved."""
+    name = f"{cell}{layers}.minigrad"
+    given = ["--text", "a.txt", "--hidden", "5", "--embedding", "3", "--cell", cell, "--layers", str(layers)]
+    fixed = ["--steps", "5", "--batch", "2", "--updates", "3", "--sample", "0"]
+    assert main(["train", *given, *fixed, *argv, "--save", str(here / name)]) == 0
+    return name
+
+
+@pytest.mark.parametrize("cell", list(CELLS))
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_trained_model_is_looked_at(
+    cell: str, layers: int, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = trained(here, layers=layers, cell=cell)
+    capsys.readouterr()
+    assert main(["bptt", "--model", file, "--steps", "6", "--format", "dot"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0] == f"{cell.upper()}, H=5, {layers} layer{'s' * (layers > 1)}, from '{file}'"
+    assert "a.txt" in lines[1]
+    assert not any(line.startswith("Training") for line in lines)
+    for k in range(layers):
+        assert f"{cell.upper()} l{k}  T=6 N=1 H=5" in out
+    stems = [cell] if layers == 1 else [f"{cell}_l{k}" for k in range(layers)]
+    names = {f"{stem}_{what}.dot" for stem in stems for what in ("gate", "clipping")}
+    names |= {f"{cell}_layers.dot"} if layers > 1 else set()  # all of them in one picture
+    assert {p.name for p in (here / "pictures").iterdir()} == names
+
+
+def test_the_numbers_of_a_trained_model_are_those_of_its_weights(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = trained(here, layers=2, cell="lstm")
+    capsys.readouterr()
+    found = document(capsys, "--model", file, "--steps", "6", "--format", "dot", "--loss", "all", "--clip", "0.01")
+    assert found["settings"] | {"model": file, "hidden": 5, "train": 0, "seed": None} == found["settings"]
+    model = CharacterModel.restored(checkpoint.load(here / file))
+    model.layer.kernel = "steps"
+    ids = model.ids(TEXT[:7])[:, np.newaxis]
+    record = minigrad.bptt.backward(model.loss(ids[:-1], ids[1:])[0])
+    cell = found["cells"]["lstm"]
+    assert cell["loss"] == record.loss
+    assert cell["training"] is None
+    assert list(cell["sequences"]) == ["l0", "l1"]
+    for name in ("l0", "l1"):
+        norms = [r.norm for r in record.sequence(name).readings("c")]
+        assert [s["dL_dc"]["norm"] for s in steps_of(found, "lstm", name)] == norms
+    assert cell["clipping"]["fired"] is True
+    assert cell["clipping"]["norm_after"] == pytest.approx(0.01, rel=1e-5)
+
+
+def test_dropout_is_off_when_a_model_is_looked_at(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = trained(here, "--dropout", "0.5", layers=2)
+    capsys.readouterr()
+    first, again = (document(capsys, "--model", file, "--steps", "6", "--format", "dot") for _ in range(2))
+    assert first == again
+
+
+def test_a_trained_model_reads_another_text(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = trained(here)
+    (here / "b.txt").write_bytes("on the dog".encode("utf-16"))
+    capsys.readouterr()
+    argv = ["--model", file, "--format", "dot", "--text", "b.txt", "--encoding", "utf-16"]
+    found = document(capsys, *argv)
+    assert "".join(step["character"] for step in steps_of(found, "gru")) == "on the do"
+    assert found["text"]["name"] == "b.txt"
+
+
+def test_a_model_looks_at_its_own_text_from_another_folder(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = trained(here)
+    (here / "deeper").mkdir()
+    monkeypatch.chdir(here / "deeper")
+    capsys.readouterr()
+    found = document(capsys, "--model", f"../{file}", "--format", "dot", "--steps", "6")
+    assert "".join(step["character"] for step in steps_of(found, "gru")) == TEXT[:6]
+
+
+MODEL_BAD: dict[str, tuple[list[str], str, str]] = {
+    "cell": (["--cell", "rnn"], "--model and --cell", "Leave --cell away"),
+    "hidden": (["--hidden", "4"], "--model and --hidden", "Leave --hidden away"),
+    "train": (["--train", "0"], "--model and --train", "Leave --train away"),
+    "seed": (["--seed", "1"], "--model and --seed", "Leave --seed away"),
+    "unknown character": (["--text", "other"], "'Q' is none of them", "Give a text with the characters"),
+    "no such text": (["--text", "none"], "'none'", "Give the path"),
+    "missing model": (["--model", "none"], "no such file", "Give a file that minigrad train saved"),
+    "a text as model": (["--model", "a.txt"], "a.txt", "Give a file that minigrad train saved"),
+    "an empty name": (["--model", ""], "''", "Give a file that minigrad train saved"),
+    "a folder": (["--model", "."], "folder", "Give a file that minigrad train saved"),
+    "cut short": (["--model", "cut"], "cut", "Give a file that minigrad train saved"),
+    "too many steps": (["--steps", str(len(TEXT))], "the last step's target", "Give at most --steps"),
+}
+
+
+def test_what_does_not_fit_a_model_is_one_line(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = trained(here)
+    (here / "other").write_text("the Quick")
+    (here / "cut").write_bytes((here / file).read_bytes()[:-1])
+    before = sorted(here.rglob("*"))
+    for argv, found, remedy in MODEL_BAD.values():
+        capfd.readouterr()
+        assert main(["bptt", "--model", file, "--format", "dot", *argv]) == 2, argv
+        out, err = capfd.readouterr()
+        assert (out, err.count("\n")) == ("", 1), argv
+        assert found in err
+        assert remedy in err
+        assert sorted(here.rglob("*")) == before
+    (here / "a.txt").unlink()
+    assert main(["bptt", "--model", file]) == 2
+    err = capfd.readouterr().err
+    assert "its text is gone from" in err
+    assert "Give --text FILE" in err
 
 
 # Bad input
@@ -445,7 +576,7 @@ def test_a_pipe_that_closes_during_a_report_is_mains_to_end(monkeypatch: pytest.
 
     monkeypatch.setattr(sys, "stdout", Closed())
     with pytest.raises(BrokenPipeError):
-        bptt._print("a line")
+        Output().print("a line")
 
 
 def test_control_c_stops_in_one_line(here: Path) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from minigrad import Tensor, grad, named_scope, nn
+from minigrad.engine import topological
 from minigrad.errors import ShapeError
-from tests.oracles import STEPS, complex_step, gradients, run, state_gradients
+from tests.oracles import STEPS, complex_step, gradients, run, run_each, state_gradients
 
 
 class Sum(NamedTuple):
@@ -292,3 +295,238 @@ def test_an_error_inside_a_step_names_the_whole_path() -> None:
 def test_inputs_without_a_time_step_or_a_batch_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ShapeError, match=r"(?s)unroll: the inputs have shape \(.*Give \(T, N, C\): time first"):
         nn.unroll(make("rnn tanh"), np.zeros(shape))
+
+
+# Unequal lengths, and from the end to the start
+
+LENGTHS = [(3, 1, 5), (2, 4, 1), (1, 1, 1)]  # of T=5: any order, nobody reaching T, one step each
+each_cell = pytest.mark.parametrize("kind", CELLS)
+both_ways = pytest.mark.parametrize("reverse", [False, True])
+
+
+class Batch:
+    """A cell, inputs, first states and what outputs and last states are weighed with."""
+
+    def __init__(self, kind: str, steps: int = 5, batch: int = 3, dtype: Any = np.float64) -> None:
+        rng = np.random.default_rng(12)
+        self.cell = CELLS[kind](rng=rng, dtype=dtype)
+        self.x = rng.standard_normal((steps, batch, 3)).astype(dtype)
+        fields = len(self.cell.state_type._fields)
+        self.first = list(rng.standard_normal((fields, batch, 2)).astype(dtype))
+        self.v = rng.standard_normal((steps, batch, 2)).astype(dtype)
+        self.lasts = list(rng.standard_normal((fields, batch, 2)).astype(dtype))
+
+    def loss(self, outputs: Any, last: Any) -> Any:
+        return (outputs * self.v).sum() + sum((s * w).sum() for s, w in zip(last, self.lasts, strict=True))
+
+    def unrolled(self, x: Any = None, **options: Any) -> list[Any]:
+        """Outputs, last states, and the gradients of x, the first states and the weights."""
+        leaf = Tensor(self.x if x is None else x, requires_grad=True)
+        first = self.cell.state_type(*(Tensor(s, requires_grad=True) for s in self.first))
+        outputs, last = nn.unroll(self.cell, leaf, first, **options)
+        leaves = [leaf, *first, *self.cell.parameters()]
+        return [outputs.numpy(), *(s.numpy() for s in last), *grad(self.loss(outputs, last), leaves)]
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+@both_ways
+@each_cell
+def test_a_padded_batch_has_the_values_and_gradients_of_its_samples_alone(
+    kind: str, reverse: bool, lengths: tuple[int, ...]
+) -> None:
+    batch = Batch(kind)
+    fields = len(batch.first)
+
+    def oracle(x: Any, *rest: Any) -> Any:
+        return run_each(STEPS[kind], x, rest[:fields], rest[fields:], lengths, reverse)
+
+    arrays = [batch.x, *batch.first, *(p.numpy() for p in batch.cell.parameters())]
+    outputs, last = oracle(*arrays)
+    expected = [outputs, *last, *gradients(lambda *moved: batch.loss(*oracle(*moved)), arrays)]
+    for found, theirs in zip(batch.unrolled(lengths=lengths, reverse=reverse), expected, strict=True):
+        np.testing.assert_allclose(found, theirs, rtol=1e-10, atol=1e-14)
+
+
+@both_ways
+@each_cell
+def test_in_float32_a_padded_batch_has_the_values_of_its_samples_alone(kind: str, reverse: bool) -> None:
+    batch = Batch(kind, dtype=np.float32)
+    found = batch.unrolled(lengths=[3, 1, 5], reverse=reverse)
+    assert {a.dtype for a in found} == {np.dtype(np.float32)}
+    weights = [p.numpy().astype(float) for p in batch.cell.parameters()]
+    outputs, last = run_each(STEPS[kind], batch.x.astype(float), batch.first, weights, [3, 1, 5], reverse)
+    for ours, theirs in zip(found, [outputs, *last], strict=False):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS)
+@both_ways
+@each_cell
+def test_what_stands_past_a_samples_end_has_no_effect_at_all(kind: str, reverse: bool, lengths: Any) -> None:
+    batch = Batch(kind)
+    past = (np.arange(5)[:, np.newaxis] >= lengths)[:, :, np.newaxis]
+    expected = batch.unrolled(lengths=lengths, reverse=reverse)
+    for padding in (np.nan, np.inf, 1e300):
+        found = batch.unrolled(np.where(past, padding, batch.x), lengths=lengths, reverse=reverse)
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    outputs, x_grad = found[0], found[1 + len(batch.first)]
+    assert not outputs[np.broadcast_to(past, outputs.shape)].any()
+    assert not x_grad[np.broadcast_to(past, x_grad.shape)].any()
+
+
+@both_ways
+@each_cell
+def test_the_order_of_the_samples_does_not_matter(kind: str, reverse: bool) -> None:
+    batch, order, lengths = Batch(kind), np.array([2, 0, 1]), np.array([3, 1, 5])
+    fields = len(batch.first)
+    outputs, *rest = batch.unrolled(lengths=lengths, reverse=reverse)
+    last, x_grad, first_grads, weight_grads = (
+        rest[:fields], rest[fields], rest[fields + 1 : 2 * fields + 1], rest[2 * fields + 1 :]
+    )  # fmt: skip
+    batch.x, batch.v = batch.x[:, order], batch.v[:, order]
+    batch.first, batch.lasts = ([s[order] for s in some] for some in (batch.first, batch.lasts))
+    expected = [outputs[:, order], *(s[order] for s in last), x_grad[:, order], *(g[order] for g in first_grads)]
+    found = batch.unrolled(lengths=lengths[order], reverse=reverse)
+    for ours, theirs in zip(found, [*expected, *weight_grads], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
+
+
+@both_ways
+@each_cell
+def test_lengths_that_are_all_t_are_no_lengths(kind: str, reverse: bool) -> None:
+    batch = Batch(kind)
+    found, expected = batch.unrolled(lengths=[5, 5, 5], reverse=reverse), batch.unrolled(reverse=reverse)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@each_cell
+def test_in_reverse_the_inputs_are_read_from_the_last_to_the_first(kind: str) -> None:
+    batch = Batch(kind)
+    outputs, *rest = batch.unrolled(reverse=True)
+    fields = len(batch.first)
+    batch.x, batch.v = batch.x[::-1], batch.v[::-1]
+    expected, *others = batch.unrolled()
+    np.testing.assert_array_equal(outputs, expected[::-1])
+    others[fields] = others[fields][::-1]  # the inputs' gradient
+    for ours, theirs in zip(rest, others, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("given", [[1, 4], (1, 4), np.array([1, 4], np.uint8), Tensor(np.array([1, 4]))])
+def test_lengths_are_whole_numbers_of_any_sort(given: Any) -> None:
+    outputs, _ = nn.unroll(make("rnn tanh"), np.ones((4, 2, 3)), lengths=given)
+    np.testing.assert_array_equal(outputs.numpy().any(axis=2), [[True, True], *[[False, True]] * 3])
+
+
+@both_ways
+def test_one_sample_of_one_step_in_many(reverse: bool) -> None:
+    cell, x = make("gru reset after"), np.random.default_rng(0).standard_normal((6, 1, 3))
+    outputs, last = nn.unroll(cell, x, lengths=[1], reverse=reverse)
+    alone, _ = nn.unroll(cell, x[:1])
+    np.testing.assert_allclose(outputs.numpy(), np.concatenate([alone.numpy(), np.zeros((5, 1, 2))]), rtol=1e-14)
+    np.testing.assert_allclose(last.h.numpy(), alone.numpy()[0], rtol=1e-14)
+
+
+def test_a_short_sample_does_not_run_on_to_infinity_beside_a_long_one() -> None:
+    # h' = 1e8 h + x: a sample that began with 1 would overflow at its 40th step; the other one stays 0.
+    x = np.zeros((60, 2, 1))
+    x[0, 0] = 1.0
+    cell = Watched(Adder(np.array([[1e8]])))
+    outputs, last = nn.unroll(cell, x, lengths=[3, 60])
+    np.testing.assert_array_equal(last.total.numpy(), [[1e16], [0.0]])
+    found = grad(last.total[0].sum() + outputs[:, 0].sum(), [cell.states[0].total, cell.cell.weight])
+    assert found[0][0] == 1e16 + (1 + 1e8 + 1e16)
+    assert found[1] == 2 * 1e8 + (1 + 2e8)  # d(w² + 1 + w + w²)/dw
+
+
+@both_ways
+@each_cell
+def test_the_second_derivative_of_a_padded_batch_is_that_of_its_gradient(kind: str, reverse: bool) -> None:
+    batch, v = Batch(kind), np.random.default_rng(1).standard_normal((5, 3, 3))
+
+    def gradient(x: Any, **options: Any) -> Any:
+        outputs, _ = nn.unroll(batch.cell, x, lengths=[3, 1, 5], reverse=reverse)
+        return grad((outputs * outputs * batch.v).sum(), [x], **options)[0]
+
+    x = Tensor(batch.x, requires_grad=True)
+    (found,) = grad((gradient(x, create_graph=True) * v).sum(), [x])
+    there, back = (gradient(Tensor(batch.x + e * v, requires_grad=True)) for e in (1e-5, -1e-5))
+    np.testing.assert_allclose(found, (there - back) / 2e-5, rtol=1e-6, atol=1e-8)
+    assert found.any()
+
+
+class Fields(NamedTuple):
+    h: Tensor
+    matrix: Tensor
+    count: Tensor
+
+
+class Shapes:
+    """A learner's own cell whose fields have different numbers of axes: (N, 2), (N, 2, 2), (N,)."""
+
+    def initial_state(self, batch: int) -> Fields:
+        return Fields(*(Tensor(np.zeros((batch, *shape))) for shape in ((2,), (2, 2), ())))
+
+    def step(self, x: Tensor, state: Fields) -> Fields:
+        matrix = state.matrix + x.reshape(-1, 1, 2) * x.reshape(-1, 2, 1)
+        return Fields(matrix.sum(axis=2), matrix, state.count + 1.0)
+
+
+@both_ways
+def test_fields_of_a_learners_own_state_may_have_any_number_of_axes(reverse: bool) -> None:
+    x = np.random.default_rng(0).standard_normal((4, 3, 2))
+    outputs, last = nn.unroll(Shapes(), x, lengths=[2, 4, 1], reverse=reverse)
+    np.testing.assert_array_equal(last.count.numpy(), [2, 4, 1])
+    products = x[:, :, np.newaxis] * x[:, :, :, np.newaxis]
+    for s, end in enumerate([2, 4, 1]):
+        np.testing.assert_allclose(last.matrix.numpy()[s], products[:end, s].sum(axis=0), rtol=1e-13)
+        assert not outputs.numpy()[end:, s].any()
+
+
+@both_ways
+def test_a_cell_that_hands_on_its_state_does_so_at_the_real_steps_only(reverse: bool) -> None:
+    h = Tensor(np.array([[1.0, 2.0], [3.0, 4.0]]), requires_grad=True)
+    outputs, last = nn.unroll(Keeper(), np.zeros((4, 2, 1)), nn.RNNState(h), lengths=[4, 2], reverse=reverse)
+    np.testing.assert_array_equal(outputs.numpy()[:, 1], [[3, 4], [3, 4], [0, 0], [0, 0]])
+    (outputs.sum() + 10 * last.h.sum()).backward()
+    np.testing.assert_array_equal(h.grad, [[14.0, 14.0], [12.0, 12.0]])
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [[1, 2], [1, 2, 3, 4], [0, 1, 2], [1, 2, 6], [-1, 2, 3], [1.0, 2.0, 3.0], [[1, 2, 3]], 3, [True, True, True], []],
+)
+def test_lengths_that_do_not_fit_are_refused(lengths: Any) -> None:
+    message = r"lengths: found .* for inputs of T=5 steps and N=3 samples\.\n  Give N=3 whole numbers from 1 to 5: how"
+    with pytest.raises(ShapeError, match=message):
+        nn.unroll(make("rnn tanh"), np.zeros((5, 3, 3)), lengths=lengths)
+
+
+def test_many_lengths_that_do_not_fit_are_shown_in_part() -> None:
+    with pytest.raises(ShapeError) as caught:
+        nn.unroll(make("rnn tanh"), np.zeros((5, 100, 3)), lengths=[7] * 100)
+    assert "[7, 7, 7," in str(caught.value)
+    assert " … for inputs of T=5 steps and N=100 samples" in str(caught.value)
+
+
+def test_inputs_of_no_samples_have_no_lengths() -> None:
+    outputs, _ = nn.unroll(make("rnn tanh"), np.zeros((5, 0, 3)), lengths=np.array([], int))
+    assert outputs.shape == (5, 0, 2)
+
+
+@both_ways
+@each_cell
+def test_a_padded_graph_is_freed_with_its_last_user(kind: str, reverse: bool) -> None:
+    batch = Batch(kind)
+    outputs, last = nn.unroll(batch.cell, batch.x, lengths=[3, 1, 5], reverse=reverse)
+    loss = batch.loss(outputs, last)
+    nodes = [weakref.ref(node) for node in topological(loss) if node.op is not None]
+    gc.disable()
+    try:
+        loss.backward()
+        del outputs, last, loss
+        assert [node() for node in nodes] == [None] * len(nodes)
+    finally:
+        gc.enable()

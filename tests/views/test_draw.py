@@ -1,4 +1,4 @@
-"""Pictures as a whole: names, looks, hostile words, growth, and four that are kept to the letter.
+"""Pictures as a whole: names, looks, hostile words, growth, and five that are kept to the letter.
 
 After a wanted change, `MINIGRAD_GOLDEN=renew python -m pytest tests/views/test_draw.py` writes tests/views/golden
 anew; look at the difference, and at the pictures, before you keep it.
@@ -359,14 +359,15 @@ def test_both_engines_draw_the_same_pieces(name: str, level: str) -> None:
 # Kept to the letter
 
 
-def fixed(cell: str, steps: int) -> tuple[Any, Record]:
+def fixed(cell: str, steps: int, layers: int = 1, *, both: bool = False) -> tuple[Any, Record]:
     """A record of simple, fixed numbers: float64, two features, weights from a sine; no sum is near a rounding tie."""
-    layer = getattr(nn, cell)(2, 2, rng=np.random.default_rng(0), dtype=np.float64)
+    layer = getattr(nn, cell)(2, 2, layers, bidirectional=both, rng=np.random.default_rng(0), dtype=np.float64)
     for k, parameter in enumerate(layer.parameters()):
         parameter.data = 0.8 * np.sin(1.3 * np.arange(parameter.size) + k + 1).reshape(parameter.shape)
     x = mg.Tensor(np.cos(2.1 * np.arange(steps * 2)).reshape(steps, 1, 2), requires_grad=True)
     y, _ = layer(x)
-    record = bptt.backward(nn.mse_loss(y[-1], np.array([[0.3, -0.4]])), keep="ops")
+    target = np.array([[0.3, -0.4, 0.1, 0.6][: y.shape[-1]]])
+    record = bptt.backward(nn.mse_loss(y[-1], target), keep="ops")
     assert record.graph is not None
     nodes = tuple(node._replace(source=node.source and "cells.py:1") for node in record.graph.nodes)
     return layer, dataclasses.replace(record, graph=dataclasses.replace(record.graph, nodes=nodes))
@@ -382,6 +383,7 @@ PICTURES = {
     "lstm_gate": lambda: draw.unrolled(fixed("LSTM", 2)[1], "gate"),
     "gru_op": lambda: draw.unrolled(fixed("GRU", 2)[1], "op"),
     "clipping": golden_clipping,
+    "lstm_layers": lambda: draw.unrolled(fixed("LSTM", 3, 2, both=True)[1], labels="abc"),
 }
 
 

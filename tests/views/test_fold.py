@@ -96,13 +96,17 @@ def values(count: int) -> list[list[Reading]]:
 
 
 def columns(norms: list[list[Reading]], room: tuple[float, float] = (1176.0, 300.0)) -> list[int]:
-    return [c for row in bands(norms, 118, 200, 84, False, room) for c in row if isinstance(c, int) and c >= 0]
+    rows = bands(norms, 118, 200, 84, False, room)
+    return [c for row in rows for c in row if isinstance(c, int) and 0 <= c < len(norms)]
 
 
 def cover(rows: list[list[int | range]]) -> Iterator[int]:
+    assert rows[0][0] == -1
+    last = rows[-1][-1]
+    assert isinstance(last, int)
     for row in rows:
         for column in row:
-            yield from column if isinstance(column, range) else [column] if column >= 0 else []
+            yield from column if isinstance(column, range) else [column] if 0 <= column < last else []
 
 
 @pytest.mark.parametrize("width", [60, 118, 340, 800, 2000])
@@ -111,9 +115,33 @@ def test_shown_and_hidden_steps_are_all_steps_in_order(width: int, height: int) 
     for count in (*range(1, 30), 50, 200):
         rows = bands(values(count), width, height, 50, False, PLENTY)
         assert list(cover(rows)) == list(range(count))
-        kept = [c for row in rows for c in row if isinstance(c, int) and c >= 0]
+        kept = [c for row in rows for c in row if isinstance(c, int) and 0 <= c < count]
         assert kept[0] == 0
         assert kept[-1] == count - 1
+
+
+def test_more_steps_are_kept_where_the_gradient_comes_from() -> None:
+    room = (1176.0, 300.0)
+    for right, reverse, kept in ((0, False, (3, 5)), (84, True, (4, 3)), (84, False, (3, 4))):
+        (row,) = bands(values(100), 118, 200, 84, False, room, right, reverse)
+        shown = [c for c in row if isinstance(c, int) and 0 <= c < 100]
+        assert (sum(c < 50 for c in shown), sum(c >= 50 for c in shown)) == kept
+
+
+def test_seen_from_a_loss_at_the_first_step_the_first_odd_one_is_kept() -> None:
+    norms = values(100)
+    for t in range(39, 100):
+        norms[t] = [Reading(1e-40, "underflow") if t < 70 else Reading(0.0, "zero")]
+    (row,) = bands(norms, 118, 200, 84, False, (1176.0, 300.0), 84, True)
+    assert {0, 39, 70, 99} <= {c for c in row if isinstance(c, int)}
+
+
+def test_padding_is_folded_first_and_any_real_step_may_stay() -> None:
+    norms = values(6) + [[Reading(0.0, "padding")]] * 94
+    (row,) = bands(norms, 118, 200, 84, False, (1176.0, 300.0))
+    assert row == [-1, 0, 1, 2, 3, 4, 5, range(6, 100), 100]
+    rows = bands(norms, 700, 200, 84, False, (1176.0, 600.0), 84)
+    assert rows == [[-1, 0, range(1, 5)], [5, range(6, 100), 100]]
 
 
 @pytest.mark.parametrize("kind", ["not finite", "zero", "underflow", "no path"])

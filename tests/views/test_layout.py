@@ -380,7 +380,7 @@ def test_a_carried_state_is_one_straight_line_from_step_to_step(cell: str, level
 @pytest.mark.parametrize(("name", "level"), CASES)
 def test_every_lane_keeps_its_height_through_all_steps(name: str, level: str) -> None:
     record = RECORDS[name]
-    drawing = Drawing(draw.unrolled(record, level, everything=True).source)
+    drawing = Drawing(draw.unrolled(record, level, everything=True, sequence="l0").source)
     for state in record.sequence().states:
         heights = {round(drawing.boxes[f"{state}_{t}"].bottom, 2) for t in range(1, 5)}
         assert len(heights) == 1
