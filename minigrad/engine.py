@@ -7,7 +7,9 @@ be as deep as memory allows.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from types import CodeType
@@ -19,12 +21,13 @@ import numpy.typing as npt
 from .errors import DTypeError, GradError, MinigradError, ShapeError, StaleGraphError, Unfit
 from .scope import Role, Scope, current
 
-__all__ = ["Array", "Node", "Observer", "Op", "Parts", "apply", "as_array", "backward", "boxed", "grad", "jacobian",
-           "pick", "shapes", "topological", "value"]  # fmt: skip
+__all__ = ["Array", "Node", "Observer", "Op", "Parts", "apply", "as_array", "backward", "boxed", "caller", "grad",
+           "jacobian", "pick", "shapes", "topological", "value"]  # fmt: skip
 
 Array: TypeAlias = npt.NDArray[Any]
 P = ParamSpec("P")
 _created = itertools.count()
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
 _NOTHING: dict[str, Any] = {}
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -206,12 +209,23 @@ def apply(op: Op[Any], *inputs: Any, **attributes: Any) -> Any:
             node.attributes = {k: np.array(v) if type(v) is np.ndarray else v for k, v in attributes.items()}
         node.parents = tuple([x if isinstance(x, Node) else None for x in inputs]) if constants else inputs
         node.inputs = tuple(values)
-        frame = sys._getframe(1)  # climb out of minigrad, to the line of whoever called it
-        while frame.f_globals.get("__name__", "")[:9] == "minigrad." and frame.f_back is not None:
-            frame = frame.f_back
-        node._code = frame.f_code
-        node._at = frame.f_lasti
-    return tuple(_picked(node, index) for index in range(len(y))) if several else node
+        run = scope.run
+        node._code, node._at = caller() if run is None or run.caller is None else run.caller
+    return _all_picked(node) if several else node
+
+
+def caller() -> tuple[CodeType, int]:
+    """The code outside this package that called it, and where in it."""
+    frame = sys._getframe(2)
+    while _is_ours(frame.f_code.co_filename) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
+@functools.cache
+def _is_ours(filename: str) -> bool:
+    """Whether a file belongs to this package."""
+    return filename.startswith(_PACKAGE)
 
 
 Op.__call__ = apply  # type: ignore[assignment, method-assign]
@@ -241,15 +255,17 @@ pick: Op[Any] = Op("pick", lambda values, index: values[index], False, "the outp
 pick.rule = lambda g, y, values, index: (g,)  # the walk files g under its index
 
 
-def _picked(source: Node, index: int) -> Node:
-    """The output number `index` of an op with several outputs, as a node of its own."""
-    node: Node = boxed(source.box, source.value[index], source.scope)
+def _all_picked(source: Node) -> tuple[Node, ...]:
+    """The outputs of an op with several, each as a node of its own."""
+    nodes: list[Node] = [boxed(source.box, output, source.scope) for output in source.value]
     if source.requires_grad:
-        node.requires_grad = True
-        node.op, node.attributes = pick, {"index": index}
-        node.parents, node.inputs = (source,), (source.value,)
-        node._code, node._at = source._code, source._at
-    return node
+        parents, inputs, code, at = (source,), (source.value,), source._code, source._at
+        for index, node in enumerate(nodes):
+            node.requires_grad = True
+            node.op, node.attributes = pick, {"index": index}
+            node.parents, node.inputs = parents, inputs
+            node._code, node._at = code, at
+    return tuple(nodes)
 
 
 def topological(root: Node) -> list[Node]:
@@ -303,26 +319,27 @@ def _walk(
         elif op is None or node.retains_grad:
             # A copy, unless the buffer is ours: another leaf may hold the same array.
             node.grad = np.array(g, copy=node.created not in owned) if node.grad is None else np.asarray(node.grad + g)
-        parts = [] if op is None else _parts(node, op, g, create_graph)
+        parts = [] if op is None else [g] if op is pick else _parts(node, op, g, create_graph)
         if observer is not None:
             observer(node, g, parts)
         for parent, part in zip(node.parents, parts):
             if part is None or parent is None:
                 continue
             key = parent.created
+            already = gradients.get(key)
             if op is pick:
-                if key not in gradients:
-                    gradients[key] = [None] * len(parent.value)
-                outputs, index = gradients[key], node.attributes["index"]
-                outputs[index] = part if outputs[index] is None else outputs[index] + part
-            elif key not in gradients:
+                if already is None:
+                    already = gradients[key] = [None] * len(parent.value)
+                index = node.attributes["index"]
+                already[index] = part if already[index] is None else already[index] + part
+            elif already is None:
                 gradients[key] = part
             elif key in owned:
-                np.add(gradients[key], part, out=gradients[key])
+                np.add(already, part, already)
             elif create_graph:
-                gradients[key] = gradients[key] + part
+                gradients[key] = already + part
             else:  # the first array may be shared with another parent: only the sum is our own
-                gradients[key] = np.asarray(gradients[key] + part)
+                gradients[key] = np.asarray(already + part)
                 owned.add(key)
 
 
@@ -365,7 +382,7 @@ def _recorded(node: Node) -> list[Any]:
                 f"Second derivative through {node.describe()}: {parent.describe()} has been given a new value"
                 " since it was recorded.\n  Differentiate before the update."
             )
-    y = tuple(_picked(node, k) for k in range(len(node.value))) if type(node.value) is tuple else node
+    y = _all_picked(node) if type(node.value) is tuple else node
     pairs = zip(node.parents, node.inputs, strict=True)
     return [y, *(v if p is None or not p.requires_grad else p for p, v in pairs)]
 

@@ -8,6 +8,7 @@ second ones (on Tensors). What goes through `value` is a constant to the second 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
@@ -88,14 +89,23 @@ relu = _elementwise("relu", lambda x: np.maximum(x, 0), lambda g, y, x: (g * (va
 identity = _elementwise("identity", lambda x: x[...], lambda g, y, x: (g,), "x itself, as a node of its own.")
 
 
-@primitive(lambda g, y, x: (g * (y * (1 - y)),))
+_SIGMOID = {np.dtype(t): (np.array(largest, t), np.array(1, t)) for t, largest in ((np.float32, 88), (np.float64, 709))}
+"""By type, the largest number whose e**x is one, and 1: an array is half the cost of a number at small sizes."""
+
+
+def _sigmoid_rule(g: Any, y: Any, x: Any) -> Any:
+    return (g * (y * (_SIGMOID[y.dtype][1] - y)),)
+
+
+@primitive(_sigmoid_rule)
 def sigmoid(x: Any) -> Any:
     """1 / (1 + e**-x), exact to the last bits on both sides; its derivative is y (1 - y)."""
-    y = np.negative(x, out=np.empty_like(x))
-    np.minimum(y, 88 if y.dtype == np.float32 else 709, out=y)  # beyond, e**-x overflows
-    np.exp(y, out=y)
-    y += 1
-    return np.reciprocal(y, out=y)
+    y = np.negative(x) if x.ndim else np.array(-x)
+    largest, one = _SIGMOID[y.dtype]
+    np.minimum(y, largest, out=y)  # beyond, e**-x overflows
+    np.exp(y, y)
+    np.add(y, one, y)
+    return np.divide(one, y, y)
 
 
 @primitive(lambda g, y, x: (g * sigmoid(x),))
@@ -173,14 +183,19 @@ matmul.factors = lambda g, a, b: {1: (a, g)} if a.ndim == b.ndim == 2 else {}
 
 
 def _rows(x: Any) -> Any:
-    return x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
+    return x if len(x.shape) == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+def _product(a: Any, b: Any) -> Any:
+    """a @ b of arrays or tensors; `dot` takes half the time where matrices are small."""
+    return a.dot(b) if type(a) is type(b) is np.ndarray and a.ndim == 2 else a @ b
 
 
 def _linear_rule(g: Any, y: Any, x: Any, weight: Any, bias: Any) -> Any:
     return (
-        lambda: g @ weight,
-        lambda: _rows(g).swapaxes(0, 1) @ _rows(x),
-        lambda: g.sum(axis=tuple(range(len(g.shape) - 1))),
+        lambda: _product(g, weight),
+        lambda: _product(_rows(g).swapaxes(0, 1), _rows(x)),
+        lambda: _rows(g).sum(axis=0),
     )
 
 
@@ -189,7 +204,7 @@ def linear(x: Any, weight: Any, bias: Any) -> Any:
     """x @ weight.T + bias over the last axis of x; a bias of None adds nothing."""
     if x.shape[-1:] != weight.shape[1:] or (bias is not None and bias.shape != weight.shape[:1]):
         raise Unfit("the features of x, weight and bias do not match")
-    y = np.matmul(x, weight.T)
+    y = _product(x, weight.T)
     return y if bias is None else np.add(y, bias, out=y) if y.ndim else y + bias
 
 
@@ -345,10 +360,12 @@ def _split_rule(g: Any, y: Any, x: Any, sizes: Sequence[int], axis: int = 0) -> 
 @primitive(_split_rule, "sizes along the axis that add up to its length")
 def split(x: Any, *, sizes: Sequence[int], axis: int = 0) -> Any:
     """x cut along an axis into pieces of the given sizes: several outputs of one op."""
-    ends = np.cumsum(sizes)
-    if not len(sizes) or ends[-1] != x.shape[axis] or min(sizes) < 0:
+    ends = [*itertools.accumulate(sizes)]
+    if not ends or ends[-1] != x.shape[axis] or min(sizes) < 0:
         raise Unfit(f"the sizes {tuple(sizes)} do not add up to the {x.shape[axis]} of the axis")
-    return tuple(np.split(x, ends[:-1], axis=axis))
+    before = (slice(None),) * (axis % x.ndim)
+    pieces = [(*before, slice(end - size, end)) for size, end in zip(sizes, ends)]
+    return tuple([x[piece] for piece in pieces])
 
 
 @primitive(lambda g, y, x, axis=0: (stack(*_filled(g, y), axis=axis),), "an axis with at least one element")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import CodeType
+from typing import Any, NamedTuple
 
 __all__ = ["Role", "Run", "Scope", "current", "is_recording", "named_scope", "no_grad", "time_step", "within"]
 
@@ -23,6 +24,7 @@ class Run:
         number: Grows with every run.
         lengths: How many steps of each sample are real; None: all of them.
         reverse: Whether it walks from the last step to the first.
+        caller: Whose code walks it, and where in it, if the cell is this package's own: its ops are that line's.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Run:
     number: int
     lengths: tuple[int, ...] | None = None
     reverse: bool = False
+    caller: tuple[CodeType, int] | None = None
 
 
 class Role(NamedTuple):
@@ -103,6 +106,9 @@ def within(scope: Scope) -> Iterator[None]:
         current.reset(token)
 
 
+_new: Any = tuple.__new__  # a named tuple in a third of the time
+
+
 class named_scope:
     """Name the ops recorded inside this block: errors, pictures and reports show the path.
 
@@ -123,11 +129,12 @@ class named_scope:
         path, time, run, part, symbol = outer
         if time is not None and part is None:
             part, symbol = self.name, self.symbol or self.name
-        return Scope((*path, self.name), time, run, part, symbol)
+        inner: Scope = _new(Scope, ((*path, self.name), time, run, part, symbol))
+        return inner
 
     def __enter__(self) -> None:
         recording, outer = current.get()
-        self.tokens.append(current.set(_Context(recording, self._inner(outer))))
+        self.tokens.append(current.set(_new(_Context, (recording, self._inner(outer)))))
 
     def __exit__(self, *_: object) -> None:
         current.reset(self.tokens.pop())
@@ -139,8 +146,9 @@ class time_step(named_scope):
     __slots__ = ("run", "time")
 
     def __init__(self, time: int, run: Run) -> None:
-        super().__init__(f"t={time + 1}")
+        self.name, self.symbol, self.tokens = f"t={time + 1}", None, []
         self.time, self.run = time, run
 
     def _inner(self, outer: Scope) -> Scope:
-        return Scope((*outer.path, self.name), self.time, self.run)
+        inner: Scope = _new(Scope, ((*outer.path, self.name), self.time, self.run, None, None))
+        return inner

@@ -88,7 +88,8 @@ class Tensor(Node):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return cast("tuple[int, ...]", self.value.shape)
+        shape: tuple[int, ...] = self.value.shape
+        return shape
 
     @property
     def ndim(self) -> int:

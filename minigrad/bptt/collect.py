@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from .record import (
     Box,
     Flow,
     Graph,
+    Lazy,
     OpNode,
     ParameterRecord,
     Reading,
@@ -114,7 +116,7 @@ class _Collector:
         self.flows: dict[tuple[_Key, _Key], list[float]] = {}
         self.terms: dict[int, list[tuple[Node, Array, Array | None]]] = {}
         self.kernels = [(node, node.op) for node in self.order if isinstance(node.op, Kernel)]
-        self.traced: dict[int, tuple[Any, Any]] = {}  # what came to a kernel and what it handed on
+        self.traced: dict[int, tuple[Any, Any]] = {}  # by run: what came to a kernel and what it handed on
         self.readings: dict[int, tuple[Reading, list[Reading]]] = {}
         self.handed: dict[int, tuple[Any, float]] = {}  # the last part into a node, and its norm
         self.kept = {n.created for key, some in self.outlets.items() if key is not _OUTSIDE for n in some}
@@ -141,8 +143,8 @@ class _Collector:
     def observe(self, node: Node, g: Any, parts: Sequence[Any]) -> None:
         """Take in one node's final gradient and what it hands on."""
         number, key = node.created, self.box[node.created]
-        if type(parts) is Parts:
-            self.traced[number] = (g, parts)
+        if type(parts) is Parts and isinstance(node.op, Kernel):
+            self.traced[node.op.run.number] = (g, parts)
         if number in self.kept:
             self.gradients[number] = g
         elif key is None:
@@ -190,19 +192,19 @@ class _Collector:
         runs.update((op.run.number, op.run) for _, op in self.kernels)
         names = _unique([runs[number] for number in sorted(runs)])
         with_states = {key.run.number for key in self.outlets if key.run is not None and key.kind == "state"}
-        by_kernel = {op.run.number: node for node, op in self.kernels}
-        sequences = {}
+        by_kernel = {op.run.number: (op, node.inputs) for node, op in self.kernels}
+        makers: dict[str, Callable[[], SequenceRecord]] = {}
         for number, name in names.items():
             if number in by_kernel:
-                node = by_kernel[number]
-                g, parts = self.traced.get(node.created, (None, None))
-                sequences[name] = kernel.sequence_of(node, name, complete, g, parts)
+                op, inputs = by_kernel[number]
+                seen = self.traced.get(number, (None, None))
+                makers[name] = partial(kernel.sequence_of, op, inputs, name, complete, *seen)
             elif number in with_states:
-                sequences[name] = self._sequence(runs[number], name, complete)
+                makers[name] = partial(_itself, self._sequence(runs[number], name, complete))
         return Record(
             loss=float(self.loss.value.sum()),
             complete=complete,
-            sequences=sequences,
+            sequences=Lazy(makers) if by_kernel else {name: make() for name, make in makers.items()},
             losses=self._losses(runs) if complete else None,
             parameters=self._parameters(names, complete),
             graph=self._graph(names, complete) if self.keeps_ops else None,
@@ -346,8 +348,8 @@ class _Collector:
         leaves = [n for n in self.order if self.box[n.created] is None and n.created not in feeds]
         found = {}
         stacked = [
-            kernel.terms_of(node, names[op.run.number], self.traced[node.created][1])
-            for node, op in reversed(self.kernels) if node.created in self.traced
+            kernel.terms_of(node, names[op.run.number], self.traced[op.run.number][1])
+            for node, op in reversed(self.kernels) if op.run.number in self.traced
         ]  # fmt: skip
         for k, leaf in enumerate(sorted(leaves, key=lambda n: n.created)):
             terms: Any = []
@@ -363,7 +365,9 @@ class _Collector:
             name = leaf.name or f"parameter {k}"
             while name in found:
                 name += "'"
-            gradient = self.gradients.get(leaf.created, np.full_like(value, np.nan))
+            gradient = self.gradients.get(leaf.created)
+            if gradient is None:
+                gradient = np.full_like(value, np.nan)
             found[name] = ParameterRecord(name, leaf.value.shape, value, gradient, terms)
         return found
 
@@ -425,6 +429,10 @@ class _Collector:
             for a, b in pairs
         )  # fmt: skip
         return Graph(tuple(nodes), tuple(boxes), flows)
+
+
+def _itself(sequence: SequenceRecord) -> SequenceRecord:
+    return sequence
 
 
 def _reading(norm: float, node: Node) -> Reading:

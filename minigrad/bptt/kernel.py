@@ -19,18 +19,18 @@ _FIELDS = {"h": "hidden", "c": "cell"}
 """Where a trace keeps dL/dh_t and dL/dc_t."""
 
 
-def sequence_of(node: Node, name: str, complete: bool, g: Any, parts: Any) -> SequenceRecord:
-    """The record of the walk that this node stands for.
+def sequence_of(
+    op: Kernel, inputs: tuple[Any, ...], name: str, complete: bool, g: Any, parts: Any
+) -> SequenceRecord:
+    """The record of the walk that this op stands for.
 
     Args:
-        node: Its op is a Kernel.
+        op, inputs: The op, and what it was given.
         name: What the record calls the walk.
         complete: Whether there has been a backward pass.
-        g, parts: What came to the node and what it handed on; None where no gradient reached it.
+        g, parts: What came to it and what it handed on; None where no gradient reached it.
     """
-    op = node.op
-    assert isinstance(op, Kernel)
-    run, saved, x = op.run, op.saved, node.inputs[0]
+    run, saved, x = op.run, op.saved, inputs[0]
     states, fields = dict(saved.states), op.cell.state_type._fields
     steps, batch, _ = states["h"].shape
     lengths = np.array(run.lengths or [steps] * batch)
@@ -68,10 +68,9 @@ def sequence_of(node: Node, name: str, complete: bool, g: Any, parts: Any) -> Se
 
     gates = saved.gates
     symbols = [symbol for symbol in ("a", "f", "i", "g", "o", "r", "z", "n") if symbol in gates]
-    initial = dict(zip(fields, node.inputs[1:], strict=False))
+    initial = dict(zip(fields, inputs[1:], strict=False))
     needs = dict(zip(fields, op.needs[1:], strict=False))
     given = {} if parts is None else dict(zip(fields, parts[1:], strict=False))
-    inputs = x if run.lengths is None else np.where(real[:, :, np.newaxis], x, 0)
     return SequenceRecord(
         name=name,
         cell=run.cell,
@@ -99,7 +98,7 @@ def sequence_of(node: Node, name: str, complete: bool, g: Any, parts: Any) -> Se
         gate_norms=Lazy({symbol: partial(gate_norm, symbol) for symbol in symbols}),
         input_norms=None if not op.needs[0] else norms_of(parts[0]) if parts is not None
         else np.full((steps, batch), blank),
-        inputs=inputs,
+        inputs=x if run.lengths is None else np.where(real[:, :, np.newaxis], x, 0),
     )  # fmt: skip
 
 

@@ -86,8 +86,9 @@ class Cell(Module):
 
     def check(self, x: Tensor, state: Any) -> None:
         """Refuse an input or a state of another shape than (N, C) and (N, H)."""
-        n, c, h = x.shape[0] if x.ndim else 0, self.input_size, self.hidden_size
-        if x.shape == (n, c) and all(s.shape == (n, h) for s in state):
+        c, h, (given, *states) = self.input_size, self.hidden_size, [s.shape for s in (x, *state)]
+        n = given[0] if given else 0
+        if given == (n, c) and states == [(n, h)] * len(states):
             return
         name = type(self).__name__.removesuffix("Cell").lower()
         found = "   ".join(f"{field} {s.shape}" for field, s in zip(state._fields, state, strict=True))

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from .. import ops
-from ..engine import Array, value
+from ..engine import Array, caller, value
 from ..errors import ShapeError
 from ..scope import Role, Run, current, time_step
 from ..tensor import Tensor
@@ -77,6 +77,7 @@ def begin(
     run = Run(
         name, type(cell).__name__.removesuffix("Cell"), len(x), current.get().scope.path, next(_runs),
         None if real is None else tuple(real.tolist()), reverse,
+        caller() if type(cell).__module__.startswith("minigrad.") else None,
     )  # fmt: skip
     first = type(state)(
         *(
@@ -128,12 +129,11 @@ def unroll(
                 if not arrived.all():
                     state = type(state)(*(_chosen(arrived, *pair) for pair in zip(state, spare, strict=True)))
             after = cell.step(x_k, state)
-            states[k] = state = type(after)(
-                *(
-                    _noted(s, Role("state", field, run, k), fresh=s.scope.time == k and s.scope.run is run)
-                    for field, s in zip(after._fields, after, strict=True)
-                )
-            )
+            noted = []
+            for field, s in zip(after._fields, after):
+                _, time, of, _, _ = s.scope
+                noted.append(_noted(s, Role("state", field, run, k), fresh=time == k and of is run))
+            states[k] = state = type(after)(*noted)
     output = cast(Tensor, ops.stack(*(states[k][0] for k in range(len(x)))))
     if real is None:
         return output, state

@@ -26,7 +26,7 @@ from .layers import titles
 from .palette import look, number, shown
 from .scene import real_samples
 
-__all__ = ["compare", "gradients", "layers", "safe"]
+__all__ = ["colour", "compare", "gradients", "layers", "safe"]
 
 ROWS = 24
 """A longer sequence is folded to so many rows: one screen."""
@@ -174,7 +174,7 @@ def _where(at: Sequence[int] | np.ndarray[tuple[int, ...], np.dtype[np.int_]], s
 
 def _badge(found: Diagnosis) -> Text:
     mark, reading = _MARKS.get(found.verdict, ("—", None))
-    style = "bold" if reading is None or reading.norm == 0.1 else f"bold {_colour(reading)}"
+    style = "bold" if reading is None or reading.norm == 0.1 else f"bold {colour(reading)}"
     return Text(f"{mark} {found.verdict.upper()}", style)
 
 
@@ -446,9 +446,9 @@ def _label_text(labels: Sequence[str]) -> str:
 def _bar(readings: Sequence[Reading], low: int, high: int, size: int) -> Text:
     least, largest = _ends(readings)
     if least.kind == largest.kind and least.kind != "value":
-        return Text(_WORDS[least.kind], f"italic {_colour(least)}")
+        return Text(_WORDS[least.kind], f"italic {colour(least)}")
     if "not finite" in (least.kind, largest.kind):
-        return Text(_WORDS["not finite"], f"italic {_colour(largest)}")
+        return Text(_WORDS["not finite"], f"italic {colour(largest)}")
 
     def eighths(r: Reading) -> int:
         if r.norm <= 0 or math.isnan(r.norm):
@@ -458,12 +458,12 @@ def _bar(readings: Sequence[Reading], low: int, high: int, size: int) -> Text:
 
     if len(readings) == 1:
         full, rest = divmod(eighths(largest), 8)
-        return Text("█" * full + " ▏▎▍▌▋▊▉"[rest].strip(), _colour(largest))
+        return Text("█" * full + " ▏▎▍▌▋▊▉"[rest].strip(), colour(largest))
     solid, end = eighths(least) // 8, max(1, -(-eighths(largest) // 8))
-    return Text("█" * solid, _colour(least)) + Text("░" * (end - solid), _colour(largest))
+    return Text("█" * solid, colour(least)) + Text("░" * (end - solid), colour(largest))
 
 
-def _colour(reading: Reading) -> str:
+def colour(reading: Reading) -> str:
     """The palette's edge colour, moved as far as it takes to be seen on black and on white."""
     code = look(reading).edge.lstrip("#")
     rgb = [int(code[k : k + 2], 16) / 255 for k in (0, 2, 4)]

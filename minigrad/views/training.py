@@ -12,8 +12,7 @@ from rich.text import Text
 
 from ..bptt.record import Reading
 from .palette import number
-from .report import _colour as colour
-from .report import safe
+from .report import colour, safe
 
 __all__ = ["Standing", "header", "line", "panel", "strips"]
 

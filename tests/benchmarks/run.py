@@ -76,6 +76,8 @@ def main(arguments: Sequence[str]) -> int:
             tables.append(measure.run(settings))
             _say(rendered(tables[-1]))
     _say(summary(tables))
+    if given.tiny:
+        _say("A tiny run: everything runs, and its numbers mean nothing.")
     if given.write:
         written(README, "\n\n".join((where, summary(tables), *map(rendered, tables))))
     return 0

@@ -114,7 +114,7 @@ def test_bars_have_colours_in_a_terminal():
 def test_every_colour_is_readable_on_black_and_on_white():
     kinds = [Reading(math.nan, kind) for kind in SPECIAL]
     for reading in (*kinds, *(Reading(min(bound, 1e9) * 0.5, "value") for bound, _ in BINS)):
-        code = report._colour(reading)
+        code = report.colour(reading)
         light = report._luminance([int(code[k : k + 2], 16) / 255 for k in (1, 3, 5)])
         assert (light + 0.05) / 0.05 >= 3
         assert 1.05 / (light + 0.05) >= 3
