@@ -359,7 +359,7 @@ class _Session:
         """Train to the end, to Ctrl-C, or to a number that is not finite; give the exit status."""
         updates, args, trainer = self.settings["updates"], self.args, self.trainer
         for text in self.heading():
-            print(text, flush=True)
+            print(textwrap.fill(text, 80, subsequent_indent=" " * 10, break_on_hyphens=False), flush=True)
         try:
             with _caught(self.caught):
                 with self.display():
@@ -397,9 +397,7 @@ class _Session:
         yield "Loss      nats a character: the mean of -log p(what came next)"
         if self.yardsticks is not None and not self.live:
             numbers = ", ".join(f"{name} {loss:.3f}" for name, loss in self.yardsticks.named.items())
-            counted = f"Models that only count reach, on the held-out text: {numbers}"
-            yield textwrap.fill(counted, 80, initial_indent="To beat   ", subsequent_indent=" " * 10,
-                                break_on_hyphens=False)  # fmt: skip
+            yield f"To beat   Models that only count reach, on the held-out text: {numbers}"
         if self.trainer.updates:
             yield f"Resumed   after update {self.trainer.updates:,}"
 
