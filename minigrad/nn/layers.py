@@ -49,7 +49,7 @@ class Recurrent(Module):
             dropped, while training.
         bidirectional: Whether each layer also walks from the end to the start (D=2, else 1); its
             outputs stand behind those of the other direction.
-        kernel: "steps" records every op of every step. "fused" computes the same, to the last bits, in
+        kernel: "steps" records every op of every step. "fused" computes the same, up to rounding, in
             one op a walk: much faster, and a Record has its states, gates and gradients all the same.
         rng: Where initial values and dropout's masks come from; None: a fresh generator.
         options: What the cell takes.
