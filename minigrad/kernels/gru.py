@@ -30,12 +30,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from ..engine import Array
-from .sequence import Arrangement, arrange, rows_of, summed, zeros_for
+from .sequence import Arrangement, Gradients, arrange, rows_of, summed, zeros_for
 
 __all__ = ["Gradients", "Saved", "Trace", "backward", "forward"]
 
@@ -69,17 +68,6 @@ class Saved:
         """r, z, n and the hidden part m of every step, (T, N, H) by input time; 0 at padding."""
         blocks = {"r": R, "z": Z, "n": N, "m": M}
         return {name: self.arrangement.restored(self.blocks[:, k]) for name, k in blocks.items()}
-
-
-class Gradients(NamedTuple):
-    """dL/d each input of `forward`; None where nobody needs it."""
-
-    x: Array | None
-    h: Array | None
-    weight_ih: Array | None
-    weight_hh: Array | None
-    bias_ih: Array | None
-    bias_hh: Array | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..engine import Array
 
-__all__ = ["Arrangement", "Chunk", "Padding", "arrange", "rows_of", "summed", "zeros_for"]
+__all__ = ["Arrangement", "Chunk", "Gradients", "Padding", "arrange", "rows_of", "summed", "zeros_for"]
 
 ELEMENTS_IN_CACHE = 1 << 17
 """How many numbers a chunk's scratch may hold: what a core's own cache takes, and several steps of most sizes."""
@@ -28,6 +28,17 @@ class Chunk(NamedTuple):
     start: int
     stop: int
     rows: int
+
+
+class Gradients(NamedTuple):
+    """dL/d each input of a `forward` with one state; None where nobody needs it."""
+
+    x: Array | None
+    h: Array | None
+    weight_ih: Array | None
+    weight_hh: Array | None
+    bias_ih: Array | None
+    bias_hh: Array | None
 
 
 class Padding(NamedTuple):

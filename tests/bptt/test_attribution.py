@@ -1,6 +1,5 @@
 """dL_t/dh_k for every pair of steps, against complex steps of the oracles, the engine and closed forms."""
 
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,33 +10,7 @@ from minigrad.bptt.attribution import attribution, attribution_of_losses, enteri
 from minigrad.bptt.jacobian import linear_walk
 from minigrad.errors import RecordError
 from tests import oracles
-
-KINDS = {
-    "rnn tanh": (nn.RNN, {}),
-    "rnn relu": (nn.RNN, {"nonlinearity": "relu"}),
-    "lstm": (nn.LSTM, {}),
-    "gru reset after": (nn.GRU, {}),
-    "gru reset before": (nn.GRU, {"reset_after": False}),
-}
-EACH_KIND = pytest.mark.parametrize("kind", KINDS)
-EACH_KERNEL = pytest.mark.parametrize("kernel", ["steps", "fused"])
-
-
-class State(NamedTuple):
-    h: Tensor
-
-
-class Linear:
-    """h' = w h + x with one unit."""
-
-    def __init__(self, w):
-        self.w = Tensor(np.array([[w]]), requires_grad=True, name="w")
-
-    def initial_state(self, batch):
-        return State(Tensor(np.zeros((batch, 1))))
-
-    def step(self, x, state):
-        return State(state.h @ self.w + x)
+from tests.bptt.cases import EACH_KERNEL, EACH_KIND, KINDS, Linear
 
 
 class Case:

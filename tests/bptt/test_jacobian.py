@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,33 +10,7 @@ from minigrad import Tensor, bptt, clip_grad_norm, nn
 from minigrad.bptt.jacobian import jacobian_curves, linear_walk, step_jacobians
 from minigrad.errors import RecordError
 from tests import oracles
-
-KINDS = {
-    "rnn tanh": (nn.RNN, {}),
-    "rnn relu": (nn.RNN, {"nonlinearity": "relu"}),
-    "lstm": (nn.LSTM, {}),
-    "gru reset after": (nn.GRU, {}),
-    "gru reset before": (nn.GRU, {"reset_after": False}),
-}
-EACH_KIND = pytest.mark.parametrize("kind", KINDS)
-EACH_KERNEL = pytest.mark.parametrize("kernel", ["steps", "fused"])
-
-
-class State(NamedTuple):
-    h: Tensor
-
-
-class Linear:
-    """h' = h W + x."""
-
-    def __init__(self, weight):
-        self.weight = Tensor(np.atleast_2d(weight), requires_grad=True, name="w")
-
-    def initial_state(self, batch):
-        return State(Tensor(np.zeros((batch, len(self.weight)))))
-
-    def step(self, x, state):
-        return State(state.h @ self.weight + x)
+from tests.bptt.cases import EACH_KERNEL, EACH_KIND, KINDS, Linear
 
 
 class Case:
@@ -332,7 +305,7 @@ def test_gated_cells_have_a_norm_a_gate_and_no_bound(kind):
 
 def linear_curves(weight, steps, **options):
     cell = Linear(weight)
-    output, _ = nn.unroll(cell, np.zeros((steps, 1, len(cell.weight))))
+    output, _ = nn.unroll(cell, np.zeros((steps, 1, len(cell.w))))
     return jacobian_curves(bptt.backward(output[-1].sum()), cell=cell, **options)
 
 

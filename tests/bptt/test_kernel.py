@@ -16,15 +16,7 @@ from minigrad.bptt.fault import first_fault
 from minigrad.bptt.record import Lazy, Record, StackedTerms
 from minigrad.errors import RecordError
 from minigrad.views import draw, report
-
-KINDS: dict[str, Any] = {
-    "rnn tanh": (nn.RNN, {}),
-    "rnn relu": (nn.RNN, {"nonlinearity": "relu"}),
-    "lstm": (nn.LSTM, {}),
-    "gru reset after": (nn.GRU, {}),
-    "gru reset before": (nn.GRU, {"reset_after": False}),
-}
-every_kind = pytest.mark.parametrize("kind", KINDS)
+from tests.bptt.cases import EACH_KIND, KINDS
 
 
 class Network(nn.Module):
@@ -100,14 +92,14 @@ def assert_same(steps: Record, fused: Record, rtol: float = 1e-10) -> None:
     )
 
 
-@every_kind
+@EACH_KIND
 @pytest.mark.parametrize("use", ["outputs", "last", "both", "one"])
 @pytest.mark.parametrize("lengths", [None, [3, 6, 1]])
 def test_a_kernels_record_is_the_steps_record(kind: str, use: str, lengths: list[int] | None) -> None:
     assert_same(record_of(kind, "steps", use, lengths), record_of(kind, "fused", use, lengths))
 
 
-@every_kind
+@EACH_KIND
 @pytest.mark.parametrize(("t", "n"), [(1, 1), (1, 2), (5, 1)])
 def test_one_step_and_one_sample_too(kind: str, t: int, n: int) -> None:
     assert_same(record_of(kind, "steps", "both", t=t, n=n), record_of(kind, "fused", "both", t=t, n=n))
@@ -125,7 +117,7 @@ def test_a_loss_on_the_last_cell_state_alone_does_not_reach_the_last_h() -> None
     assert fused.sequence().reached["h"].tolist() == [True, True, True, False]
 
 
-@every_kind
+@EACH_KIND
 def test_a_record_before_backward_has_values_and_no_gradients(kind: str) -> None:
     s = bptt.record(loss_of(Network(kind, "fused"), "both", [3, 6, 1])).sequence("l0_reverse")
     assert not s.complete
@@ -141,7 +133,7 @@ def test_a_walk_that_the_loss_does_not_depend_on_is_told_apart() -> None:
     assert not record.sequences["l0_reverse"].norms().any()
 
 
-@every_kind
+@EACH_KIND
 def test_it_saves_and_loads(kind: str, tmp_path: Path) -> None:
     record = record_of(kind, "fused", "both", [3, 6, 1])
     record.save(tmp_path / "a.record")
@@ -214,7 +206,7 @@ def test_the_whole_graph_shows_a_kernel_as_one_marked_node() -> None:
 # Expand
 
 
-@every_kind
+@EACH_KIND
 @pytest.mark.parametrize("lengths", [None, [3, 6, 1]])
 def test_expand_gives_the_op_level_record_of_the_steps(kind: str, lengths: list[int] | None) -> None:
     steps = bptt.backward(loss_of(Network(kind, "steps"), "both", lengths), keep="ops")
@@ -274,7 +266,7 @@ def test_a_kernel_at_fault_is_named_with_its_time_step() -> None:
     assert (fault.op, fault.scope, fault.time) == ("RNN kernel", ("rnn", "t=5"), 4)
 
 
-@every_kind
+@EACH_KIND
 def test_a_kernels_graph_is_freed_without_the_collector(kind: str) -> None:
     gc.disable()
     try:

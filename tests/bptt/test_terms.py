@@ -3,42 +3,15 @@
 import dataclasses
 import math
 import tracemalloc
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from minigrad import Tensor, bptt, nn
+from minigrad import bptt, nn
 from minigrad.bptt.record import ParameterRecord, Record, StackedTerms, Term
 from minigrad.bptt.terms import step_terms
 from minigrad.errors import RecordError
-
-KINDS = {
-    "rnn tanh": (nn.RNN, {}),
-    "rnn relu": (nn.RNN, {"nonlinearity": "relu"}),
-    "lstm": (nn.LSTM, {}),
-    "gru reset after": (nn.GRU, {}),
-    "gru reset before": (nn.GRU, {"reset_after": False}),
-}
-EACH_KIND = pytest.mark.parametrize("kind", KINDS)
-EACH_KERNEL = pytest.mark.parametrize("kernel", ["steps", "fused"])
-
-
-class State(NamedTuple):
-    h: Tensor
-
-
-class Chain:
-    """h' = w h + x with one unit: the term of step t is dL/dh_t h_{t-1}."""
-
-    def __init__(self, w):
-        self.w = Tensor(np.array([[w]]), requires_grad=True, name="w")
-
-    def initial_state(self, batch):
-        return State(Tensor(np.zeros((batch, 1))))
-
-    def step(self, x, state):
-        return State(state.h @ self.w + x)
+from tests.bptt.cases import EACH_KERNEL, EACH_KIND, KINDS, Linear
 
 
 def record_of(kind, kernel="steps", steps=6, batch=3, hidden=4, use="every", dtype=np.float64, **options):
@@ -139,7 +112,7 @@ def test_the_two_directions_of_adding_up_end_at_the_same_gradient():
 @pytest.mark.parametrize("w", [0.5, -0.9, 1.0, 1.2])
 def test_a_linear_chain_has_its_closed_form(w):
     steps = 12
-    y, _ = nn.unroll(Chain(w), np.ones((steps, 1, 1)))
+    y, _ = nn.unroll(Linear(w), np.ones((steps, 1, 1)))
     (m,) = step_terms(bptt.backward(y[-1].sum()))
     h = np.array([sum(w**k for k in range(t)) for t in range(steps)])  # h_{t-1}
     terms = w ** np.arange(steps - 1, -1, -1.0) * h

@@ -8,17 +8,7 @@ import pytest
 from minigrad import Tensor, bptt, clip_grad_norm, clip_grad_value, nn, ops
 from minigrad.bptt.thresholds import QUANTILES, clipping_effects, norms_over_training
 from minigrad.errors import MinigradError, RecordError, ShapeError
-
-KINDS = {
-    "rnn tanh": (nn.RNN, {}),
-    "rnn relu": (nn.RNN, {"nonlinearity": "relu"}),
-    "lstm": (nn.LSTM, {}),
-    "gru reset after": (nn.GRU, {}),
-    "gru reset before": (nn.GRU, {"reset_after": False}),
-}
-EACH_KIND = pytest.mark.parametrize("kind", KINDS)
-EACH_KERNEL = pytest.mark.parametrize("kernel", ["steps", "fused"])
-
+from tests.bptt.cases import EACH_KERNEL, EACH_KIND, KINDS
 
 # Over training
 

@@ -8,16 +8,7 @@ import pytest
 from minigrad import Tensor, bptt, grad, nn
 from minigrad.bptt.truncation import truncation
 from minigrad.errors import MinigradError, RecordError
-
-KINDS = {
-    "rnn tanh": (nn.RNN, {}),
-    "rnn relu": (nn.RNN, {"nonlinearity": "relu"}),
-    "lstm": (nn.LSTM, {}),
-    "gru reset after": (nn.GRU, {}),
-    "gru reset before": (nn.GRU, {"reset_after": False}),
-}
-EACH_KIND = pytest.mark.parametrize("kind", KINDS)
-EACH_KERNEL = pytest.mark.parametrize("kernel", ["steps", "fused"])
+from tests.bptt.cases import EACH_KERNEL, EACH_KIND, KINDS
 
 
 class Case:
