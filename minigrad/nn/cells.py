@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from ..engine import boxed
 from ..errors import MinigradError, ShapeError
 from ..ops import linear, relu, sigmoid, split, tanh
 from ..scope import named_scope
@@ -78,7 +79,7 @@ class Cell(Module):
     def initial_state(self, batch: int) -> Any:
         """Zeros of shape (N, H) for every field of the state."""
         zeros = np.zeros((batch, self.hidden_size), self.weight_hh.dtype)
-        return self.state_type(*(Tensor(zeros) for _ in self.state_type._fields))
+        return self.state_type(*(boxed(Tensor, zeros) for _ in self.state_type._fields))
 
     def step(self, x: Tensor, state: Any) -> Any:
         """Advance by one time step; each cell defines it."""

@@ -12,7 +12,7 @@ import graphviz
 
 from ..bptt.record import Reading
 from .layout import Layout, Point
-from .palette import BINS, SPECIAL, Look, brief, largest, look, number, shown
+from .palette import BINS, SPECIAL, Look, brief, largest, look, number, pale, shown
 from .picture import Picture
 from .scene import Card, Pill
 
@@ -26,6 +26,7 @@ PILL = 14.0  # height of a weight's use
 STUB = 34.0  # where a lane goes on in another row
 _TILES = 22  # at most, in a folded box
 _BLACK = "#000000"
+_BACK = "#4d4d4d"  # letters of what stands back: 4.5 : 1 on every paled fill
 _NARROW = frozenset(" .,:;!|'()[]ijltfrI-/\\“”")
 _CONTROL = re.compile("[\\x00-\\x09\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufffe\\uffff]")  # no XML can hold these
 _LOW = frozenset("₀₁₂₃₄₅₆₇₈₉")
@@ -116,13 +117,17 @@ class Canvas:
             shape="plaintext", style="", fontsize=f"{size:g}", **look,
         )  # fmt: skip
 
+    def words(self, name: str, text: str, start: Point, size: float, **look: str) -> None:
+        """Plain words that start at a point, and the picture's width with them."""
+        width = extent(text, size) + 4
+        self._node(name, (start[0] + width / 2, start[1]), width, size * 1.3, label=_quoted(text) + "\\l",
+            shape="plaintext", style="", fontsize=f"{size:g}", **{"class": "caption", "margin": "0"}, **look,
+        )  # fmt: skip
+        self.reach(start[0] + width)
+
     def _line(self, name: str, text: str, size: float, height: float) -> None:
         """Words that start at the left margin."""
-        base, width = self.band(height), extent(text, size) + 4
-        self._node(name, (MARGIN + width / 2, base + height / 2), width, size * 1.3, label=_quoted(text) + "\\l",
-            shape="plaintext", style="", fontsize=f"{size:g}", **{"class": "caption", "margin": "0"},
-        )  # fmt: skip
-        self.reach(MARGIN + width)
+        self.words(name, text, (MARGIN, self.band(height) + height / 2), size)
 
     def caption(self, title: str, story: str, *more: str) -> None:
         """What is drawn, what it comes to, and what more there is to say."""
@@ -157,43 +162,59 @@ class Canvas:
 
     def card(
         self, name: str, card: Card, center: Point, width: float, height: float, pills: Sequence[Pill],
-        t: int = -1,
+        t: int = -1, *, size: float = 10.0, faded: bool = False,
     ) -> None:  # fmt: skip
+        """A box of at most three lines, and its labels on top; a faded one stands back behind others."""
         gradient = shown(card.reading)
         gradient = "" if card.kind in ("loss", "join") else gradient if gradient == "no path" else f"g {gradient}"
-        lines = [shortened(text, width - 1) for text in (card.title, card.line, gradient)]
+        lines = [shortened(text, width - 1, size) for text in (card.title, card.line, gradient)]
         if height < 24:
-            lines = [shortened("  ".join(filter(None, lines)), width - 1)]
+            lines = [shortened("  ".join(filter(None, lines)), width - 1, size)]
         attributes = _style(look(card.reading), card.kind)
         if self.plain:
             attributes["style"] = attributes["style"].replace("rounded,", "")
+        if faded:
+            attributes = _faded(attributes)
+        if size != 10:
+            attributes["fontsize"] = f"{size:g}"
         self._node(
             name, center, width, height, label="\\n".join(_quoted(x) for x in lines if x),
             tooltip=_hint(card.about), **{"class": f"{card.kind} t{t + 1}"}, **attributes,
         )  # fmt: skip
         y = center[1] + height / 2
         for k, pill in enumerate(pills):
-            paint, size = look(pill.reading), brief(pill.reading)
-            words = f"{shortened(pill.name, width - 1 - extent(' ' + size))} {size}".strip()
-            self._node(
-                f"{name}_{k}_{identifier(pill.name)}", (center[0], y + PILL / 2), width, PILL,
-                label=_quoted(words),
-                tooltip=_hint(f"{pill.parameter}: this step's term of its gradient has norm {shown(pill.reading)}"),
-                **{"class": f"use use-{identifier(pill.name)} t{t + 1}"}, **_style(paint, "pill"),
-            )  # fmt: skip
+            self.pill(f"{name}_{k}_{identifier(pill.name)}", pill, (center[0], y + PILL / 2), width, t, faded=faded)
             y += PILL
 
+    def pill(self, name: str, pill: Pill, center: Point, width: float, t: int, *, faded: bool = False) -> None:
+        """A label: the use of a weight, and the norm of its term."""
+        size = brief(pill.reading)
+        words = f"{shortened(pill.name, width - 1 - extent(' ' + size))} {size}".strip()
+        attributes = _style(look(pill.reading), "pill")
+        self._node(name, center, width, PILL, label=_quoted(words),
+            tooltip=_hint(f"{pill.parameter}: this step's term of its gradient has norm {shown(pill.reading)}"),
+            **{"class": f"use use-{identifier(pill.name)} t{t + 1}"}, **(_faded(attributes) if faded else attributes),
+        )  # fmt: skip
+
     def tile(
-        self, name: str, reading: Reading, center: Point, width: float, height: float, about: str, words: str = ""
-    ) -> None:
+        self, name: str, reading: Reading, center: Point, width: float, height: float, about: str, words: str = "",
+        *, faded: bool = False,
+    ) -> None:  # fmt: skip
         style = _style(look(reading), "tile")
+        style = _faded(style) if faded else style
         self._node(name, center, width, height, label=words, tooltip=_hint(about), **{"class": "tile"}, **style)
+
+    def panel(self, name: str, center: Point, width: float, height: float, about: str) -> None:
+        """An empty frame, for words that stand out."""
+        self._node(name, center, width, height, label="", fillcolor="#ffffff", color=_BLACK, penwidth="1.5",
+                   style="filled", tooltip=_hint(about), **{"class": "panel"})  # fmt: skip
 
     def stub(self, x: float, y: float, text: str, name: str) -> str:
         """Where a lane goes on in another row."""
         return self.text(name, text, (x + 10, y + 8), 10)
 
-    def wire(self, tail: str, head: str, points: list[Point], reading: Reading, *, dashed: bool = False) -> None:
+    def wire(self, tail: str, head: str, points: list[Point], reading: Reading, *, dashed: bool = False,
+             faded: bool = False) -> None:  # fmt: skip
         """An arrow from head back to tail, along the corners from tail to head; forward before any backward."""
         points = [p for k, p in enumerate(points) if k == 0 or math.dist(p, points[k - 1]) > 0.01]
         if len(points) < 2:
@@ -217,7 +238,8 @@ class Canvas:
         attributes = {
             "pos": f"{'e' if waiting else 's'},{tip[0]:.6g},{tip[1]:.6g} {way}",
             "dir": "forward" if waiting else "back",
-            "color": paint.edge, "penwidth": f"{pen:.3g}", "arrowsize": f"{arrow:.3g}", "id": f"e_{tail}_{head}",
+            "color": pale(paint.edge, 0.3) if faded else paint.edge, "penwidth": f"{pen:.3g}",
+            "arrowsize": f"{arrow:.3g}", "id": f"e_{tail}_{head}",
             "style": "dashed" if dashed or reading.kind in ("no path", "zero") else "solid",
             "tooltip": f"gradient along this way: {shown(reading)}",
         }  # fmt: skip
@@ -316,6 +338,13 @@ def _style(paint: Look, kind: str) -> dict[str, str]:
     elif "d" in paint.style:  # dashed, dotted
         style = f"filled,{paint.style}" if style.startswith("rounded") else f"filled,{paint.style.split(',')[-1]}"
     shape = {"shape": "octagon"} if kind == "loss" else {}
+    if kind == "op" and paint.style != "striped":
+        shape = {"shape": "ellipse"}
     if kind == "loss" and style == "striped":
         style = "filled"
     return {"fillcolor": fill, "color": border, "penwidth": pen, "fontcolor": paint.text, "style": style, **shape}
+
+
+def _faded(attributes: dict[str, str]) -> dict[str, str]:
+    fill, border = pale(attributes["fillcolor"], 0.25), pale(attributes["color"], 0.35)
+    return {**attributes, "fillcolor": fill, "color": border, "fontcolor": _BACK}

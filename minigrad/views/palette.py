@@ -8,12 +8,13 @@ with tritanopia; text on every fill has a contrast of at least 5.4 : 1, every ed
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..bptt.record import Reading
 
-__all__ = ["BINS", "SPECIAL", "Look", "brief", "largest", "look", "number", "shown"]
+__all__ = ["BINS", "SPECIAL", "Look", "brief", "largest", "look", "number", "pale", "shown"]
 
 
 class Look(NamedTuple):
@@ -64,6 +65,19 @@ def look(reading: Reading) -> Look:
     if reading.kind != "value":
         return SPECIAL[reading.kind]
     return next(found for bound, found in BINS if reading.norm < bound or bound == math.inf)
+
+
+def pale(colours: str, strength: float) -> str:
+    """The same colours, mixed with white: of what stands back behind something else.
+
+    >>> pale("#000000", 0.2), pale("#2a2f6e;0.2:#ffffff", 0.5)
+    ('#cccccc', '#9497b6;0.2:#ffffff')
+    """
+    def mixed(found: re.Match[str]) -> str:
+        parts = (int(found[0][k : k + 2], 16) for k in (1, 3, 5))
+        return "#" + "".join(f"{round(255 - strength * (255 - part)):02x}" for part in parts)
+
+    return re.sub("#[0-9a-f]{6}", mixed, colours)
 
 
 def largest(readings: Iterable[Reading]) -> Reading:

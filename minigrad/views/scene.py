@@ -165,6 +165,7 @@ class _Scene:
         self.readings = {s: sequence.readings(s) for s in sequence.states}
         self.real = real_samples(sequence)
         self.means = {s: self._means(value) for s, value in sequence.states.items()}
+        self.input_means = sequence.input_means
         norms = sequence.input_norms
         blank = Reading(0.0, "no path") if sequence.complete else Reading(math.nan, "no backward yet")
         self.inputs = [blank] * sequence.steps if norms is None else sequence.over_batch(norms)
@@ -220,7 +221,7 @@ class _Scene:
         return step
 
     def input(self, t: int) -> Card:
-        mean = float(self.sequence.input_means[t])
+        mean = float(self.input_means[t])
         unknown = math.isnan(mean) and self.inputs[t].kind == "padding"
         label = "" if unknown else number(mean)
         if self.labels is not None:

@@ -1,0 +1,623 @@
+"""The page in a browser: real clicks, drags, keys and taps; every drawn colour and number is the record's."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import bptt, nn
+from minigrad.bptt.record import Reading, kind_of
+from minigrad.nn.cells import RNNState
+from minigrad.views.page import page
+from minigrad.views.palette import BINS, SPECIAL, look, number, shown
+from tests.views.test_layout import RECORDS
+from tests.views.test_page import HOSTILE, LOOKS, history
+
+api: Any = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.browser
+
+STEPS, UPDATES = 30, 4
+HISTORIES = {
+    "RNN": history("RNN", steps=STEPS, updates=UPDATES, growth=0.5, last=True),
+    "LSTM": history("LSTM", steps=STEPS, updates=UPDATES, growth=2.0, last=True),
+    "GRU": history("GRU", steps=STEPS, updates=UPDATES, keep="steps", kernel="fused", growth=0.6, last=True),
+}
+LABELS = [chr(97 + t % 26) for t in range(STEPS)]
+BOXES = "#graph .box:not([style*=none])"
+
+
+@cache
+def sample() -> str:
+    return page(HISTORIES, labels=LABELS, title="A sample")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = os.environ.get("MINIGRAD_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    with api.sync_playwright() as playwright:  # its own browser, where the machine has none
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Opened:
+    """A page in a browser, and what it said and asked for."""
+
+    def __init__(self, browser: Any, path: Path, text: str, **options: Any) -> None:
+        path.write_text(text, "utf8")
+        options.setdefault("viewport", {"width": 1400, "height": 900})
+        self.context = browser.new_context(**options)
+        self.context.set_default_timeout(10_000)
+        self.tab = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.tab.on("console", lambda message: self.said.append(message.text))
+        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
+        self.tab.on("dialog", lambda dialog: self.said.append(dialog.message))
+        self.tab.on("request", lambda request: self.asked.append(request.url))
+        self.tab.goto(path.as_uri())
+        self.url = path.as_uri()
+
+    def close(self) -> None:
+        self.context.close()
+        assert self.said == []
+        assert self.asked == [self.url]
+
+    def do(self, script: str, argument: Any = None) -> Any:
+        return self.tab.evaluate(script, argument)
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.tab.keyboard.press(key)
+
+    def choose(self, group: str, name: str) -> None:
+        self.tab.locator(f"#{group} label", has_text=re.compile(f"^{re.escape(name)}$")).click()
+
+    @property
+    def hint(self) -> str:
+        return str(self.tab.locator("#hint").inner_text())
+
+    @property
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.do("() => ({...minigrad.state})")
+        return found
+
+    def fills(self, selector: str) -> list[str]:
+        """The colours that elements have on the screen."""
+        found: list[str] = self.do(
+            "s => [...document.querySelectorAll(s)].map(e => getComputedStyle(e).fill)", selector
+        )
+        return found
+
+    def words(self, selector: str) -> list[list[str]]:
+        found: list[list[str]] = self.do(
+            "s => [...document.querySelectorAll(s)].map(e => [...e.querySelectorAll('text')]"
+            ".map(t => t.textContent).filter(Boolean))", selector
+        )  # fmt: skip
+        return found
+
+
+@pytest.fixture
+def opened(chromium: Any, tmp_path: Path) -> Iterator[Opened]:
+    found = Opened(chromium, tmp_path / "page.html", sample())
+    yield found
+    found.close()
+
+
+def rgb(colour: str) -> str:
+    return f"rgb({int(colour[1:3], 16)}, {int(colour[3:5], 16)}, {int(colour[5:7], 16)})"
+
+
+def fills_of(readings: list[Reading]) -> list[str]:
+    return [rgb(look(r).fill) for r in readings]
+
+
+def readings(cell: str, update: int, state: str = "h") -> list[Reading]:
+    return HISTORIES[cell][update][1].sequence().readings(state)
+
+
+def chosen_tiles(opened: Opened, row: int, rows: int) -> list[str]:
+    tiles = opened.fills("#map .tile")
+    assert len(tiles) == rows * STEPS
+    return tiles[row * STEPS : (row + 1) * STEPS]
+
+
+# The slider
+
+
+def test_the_sample_changes_its_colours_from_update_to_update() -> None:
+    for cell in HISTORIES:
+        assert len({tuple(fills_of(readings(cell, update))) for update in range(UPDATES)}) == UPDATES
+
+
+def test_the_page_opens_at_the_first_update_of_the_first_cell(opened: Opened) -> None:
+    assert chosen_tiles(opened, 0, 1) == fills_of(readings("RNN", 0))
+    assert opened.tab.locator("h1").inner_text() == "A sample"
+    assert "RNN at update 0" in opened.tab.locator("#story").inner_text()
+    assert opened.state["step"] == STEPS - 1
+
+
+def test_keys_on_the_slider_change_every_drawn_colour(opened: Opened) -> None:
+    opened.tab.locator("#update").focus()
+    for update in (1, 2, 3):
+        opened.press("ArrowRight")
+        assert chosen_tiles(opened, 0, 1) == fills_of(readings("RNN", update))
+        assert opened.tab.locator("#moment").inner_text().startswith(f"{update * 10} of 30")
+    opened.press("Home")
+    assert chosen_tiles(opened, 0, 1) == fills_of(readings("RNN", 0))
+
+
+def test_dragging_the_slider_goes_through_the_updates(opened: Opened) -> None:
+    box = opened.tab.locator("#update").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    opened.tab.mouse.move(box["x"] + 8, middle)
+    opened.tab.mouse.down()
+    opened.tab.mouse.move(box["x"] + box["width"] / 2 + 60, middle, steps=8)
+    assert opened.state["update"] == 2
+    opened.tab.mouse.move(box["x"] + box["width"] - 2, middle, steps=4)
+    opened.tab.mouse.up()
+    assert opened.state["update"] == 3
+    assert chosen_tiles(opened, 0, 1) == fills_of(readings("RNN", 3))
+
+
+def test_play_runs_to_the_last_update_and_stops(opened: Opened) -> None:
+    opened.tab.locator("#play").click()
+    for _ in range(100):
+        if opened.state["update"] == UPDATES - 1 and not opened.state["playing"]:
+            break
+        opened.tab.wait_for_timeout(100)
+    assert opened.tab.locator("#play").get_attribute("aria-label") == "Play the training"
+
+
+@pytest.mark.parametrize(("cell", "level"), [("RNN", "gate"), ("LSTM", "cell"), ("LSTM", "gate"), ("GRU", "gate")])
+def test_boxes_have_the_colour_and_the_number_of_the_record(opened: Opened, cell: str, level: str) -> None:
+    opened.choose("cells", cell)
+    opened.choose("levels", level)
+    for update in (0, UPDATES - 1):
+        opened.do("u => minigrad.choose({ update: u })", update)
+        s = HISTORIES[cell][update][1].sequence()
+        last = STEPS - 1
+        norms = {f"{k.upper() if k == 'c' else k}": s.readings(k)[last] for k in s.states}
+        if level == "gate":
+            norms |= {k: s.over_batch(v)[last] for k, v in s.gate_norms.items()}
+        assert s.input_norms is not None
+        norms["x"] = s.over_batch(s.input_norms)[last]
+        group = f'#graph g[data-t="{last}"] > .box:not(.loss)'
+        texts, fills = opened.words(group), opened.fills(f"{group} .shape")
+        found = {words[0].rstrip("₀₁₂₃₄₅₆₇₈₉"): (words[-1], fill) for words, fill in zip(texts, fills, strict=True)}
+        for name, r in norms.items():
+            assert found[name] == (f"g {shown(r)}", rgb(look(r).fill)), name
+
+
+# Hover, focus, tap
+
+
+def test_hovering_a_tile_shows_its_number(opened: Opened) -> None:
+    t = 11
+    opened.tab.locator("#map .tile").nth(t).hover()
+    r = readings("RNN", 0)[t]
+    assert opened.hint.splitlines()[0] == "t = 12, reads “l”"
+    assert f"‖∂L/∂h₁₂‖ = {shown(r)} " in opened.hint
+    opened.tab.mouse.move(700, 4)
+    assert opened.tab.locator("#hint").is_hidden()
+
+
+def test_hovering_a_box_a_pill_and_an_arrow_shows_their_numbers(opened: Opened) -> None:
+    opened.choose("cells", "LSTM")
+    opened.choose("levels", "gate")
+    record, last = HISTORIES["LSTM"][0][1], STEPS - 1
+    assert record.graph is not None
+    opened.tab.locator("#graph .box", has_text="f₃₀").hover()
+    s = record.sequence()
+    assert "forget gate f₃₀" in opened.hint
+    assert f"= {shown(s.over_batch(s.gate_norms['f'])[last])} " in opened.hint
+    assert f"mean value {number(float(s.gates['f'][last].mean()))}" in opened.hint
+    opened.tab.locator(f'#graph g[data-t="{last}"] > .pill', has_text="W_hh").hover()
+    weight = next(p for name, p in record.parameters.items() if "weight_hh" in name)
+    term = next(x for x in weight.terms if x.time == last)
+    assert opened.hint.endswith(number(float(np.linalg.norm(term.array()))))
+    (h, o) = (next(b.id for b in record.graph.boxes if (b.time, b.symbol) == (last, k)) for k in ("h", "o"))
+    flow = next(f for f in record.graph.flows if (f.origin, f.to) == (o, h))
+    wire = opened.tab.locator('#graph .wire[aria-label*="from h₃₀ back to o₃₀"] .line')
+    place = wire.bounding_box()
+    opened.tab.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+    assert opened.hint.splitlines() == ["from h₃₀ back to o₃₀", f"gradient along this way: {shown(flow.reading)}"]
+
+
+def test_a_click_chooses_the_step_everywhere(opened: Opened) -> None:
+    opened.tab.locator("#map .tile").nth(4).click()
+    assert opened.state["step"] == 4
+    assert "Chosen step t = 5, reads “e”" in opened.tab.locator("#chosen").inner_text()
+    frame = opened.tab.locator("#graph .frame.chosen")
+    box, room = frame.bounding_box(), opened.tab.locator("#graph").bounding_box()
+    assert room["x"] <= box["x"] + box["width"] / 2 <= room["x"] + room["width"]
+    opened.tab.locator(BOXES, has_text="h₆").click()
+    assert opened.state["step"] == 5
+
+
+def test_a_tap_shows_the_number_and_chooses_the_step(chromium: Any, tmp_path: Path) -> None:
+    phone = Opened(chromium, tmp_path / "page.html", sample(), viewport={"width": 390, "height": 844}, has_touch=True,
+                   is_mobile=True)  # fmt: skip
+    phone.tab.locator(BOXES, has_text="h₃₀").tap()
+    assert f"= {shown(readings('RNN', 0)[STEPS - 1])} " in phone.hint
+    phone.tab.locator("#map .tile").nth(20).tap()
+    assert phone.state["step"] == 20
+    assert "‖∂L/∂h₂₁‖" in phone.hint
+    phone.tab.locator("#cells label", has_text="LSTM").tap()
+    assert "LSTM at update 0" in phone.tab.locator("#story").inner_text()
+    assert phone.do("() => document.documentElement.scrollWidth <= innerWidth")
+    phone.close()
+
+
+# Keys
+
+
+def stops(opened: Opened) -> list[str]:
+    """What the tab key reaches, in order, until it leaves the page."""
+    found: list[str] = []
+    opened.do("() => document.activeElement.blur()")
+    for _ in range(60):
+        opened.press("Tab")
+        name: str = opened.do(
+            "() => { const e = document.activeElement; return e === document.body ? '' : e.id || e.name ||"
+            " e.closest('#map, #graph, #heats, #terms, #norms, #cells, #levels').id }"
+        )
+        if not name or (found and name == found[0]):
+            break
+        found.append(name)
+    return found
+
+
+def test_the_tab_key_reaches_everything_in_the_order_of_the_page(opened: Opened) -> None:
+    assert [s for s in stops(opened) if s != "graph"] == [
+        "theme", "cell", "level", "play", "update", "map", "row", "heats", "heats", "heats", "threshold", "exact",
+        "terms", "norms",
+    ]  # fmt: skip
+    assert "graph" in stops(opened)
+
+
+def test_what_has_the_focus_is_marked(opened: Opened) -> None:
+    for selector in ("#theme", "#play", "#update", "#row", "#threshold", "#exact", "#heats canvas"):
+        opened.tab.locator(selector).first.focus()
+        opened.press("Shift")  # the browser shows the focus to those who use keys
+        width = opened.do("() => getComputedStyle(document.activeElement).outlineWidth")
+        assert width == "3px", selector
+    for picture in ("map", "graph", "terms", "norms"):
+        opened.tab.locator(f'#{picture} [tabindex="0"]').focus()
+        opened.press("ArrowLeft", "ArrowRight")
+        assert opened.do("() => getComputedStyle(document.activeElement).outlineWidth") == "3px", picture
+
+
+def test_arrow_keys_reach_every_box_and_arrow_of_every_step(opened: Opened) -> None:
+    opened.choose("cells", "LSTM")
+    opened.choose("levels", "gate")
+    opened.tab.locator('#graph [tabindex="0"]').focus()
+    heard = []
+    for _ in range(60):
+        label = opened.do("() => document.activeElement.getAttribute('aria-label')")
+        if heard and label == heard[-1]:
+            break
+        heard.append(label)
+        opened.press("ArrowDown")
+    count = opened.tab.locator(f'#graph g[data-t="{STEPS - 1}"] > [data-hint]').count()
+    assert len(heard) == len(set(heard)) == count
+    assert any("forget gate f₃₀" in label for label in heard)
+    assert any("from h₃₀ back to o₃₀" in label for label in heard)
+    assert any("W_hh" in label for label in heard)
+    for _ in range(len(heard)):
+        opened.press("ArrowUp")
+    for t in range(STEPS - 1, 0, -1):
+        opened.press("ArrowLeft")
+        label = opened.do("() => document.activeElement.getAttribute('aria-label')")
+        assert f"cell state C{str(t).translate(str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉'))}" in label
+        assert opened.tab.locator("#hint").is_visible()
+    opened.press("ArrowLeft")
+    assert "first state C₀" in opened.hint
+    opened.press("End")
+    assert "C₃₀" in opened.hint
+    opened.press("ArrowLeft", "Enter")
+    assert opened.state["step"] == STEPS - 2
+    opened.press("Escape")
+    assert opened.tab.locator("#hint").is_hidden()
+
+
+def test_arrow_keys_move_on_the_map(opened: Opened) -> None:
+    opened.choose("levels", "strip")
+    opened.tab.locator('#map [tabindex="0"]').focus()
+    opened.press("Home", "ArrowRight", "ArrowDown")
+    assert "t = 2" in opened.hint
+    s = HISTORIES["RNN"][0][1].sequence()
+    assert f"‖∂L/∂a₂‖ = {shown(s.over_batch(s.gate_norms['a'])[1])} " in opened.hint
+    opened.press("Space")
+    assert opened.state["step"] == 1
+
+
+# Switches
+
+
+def test_the_switch_of_cells_shows_the_other_cell(opened: Opened) -> None:
+    opened.choose("cells", "LSTM")
+    assert chosen_tiles(opened, 1, 2) == fills_of(readings("LSTM", 0))
+    assert chosen_tiles(opened, 0, 2) == fills_of(readings("LSTM", 0, "c"))
+    opened.press("ArrowRight")  # the radio buttons have the focus
+    assert "GRU at update 0" in opened.tab.locator("#story").inner_text()
+    assert chosen_tiles(opened, 0, 1) == fills_of(readings("GRU", 0))
+
+
+def test_the_switch_of_levels_shows_strip_cell_and_gate(opened: Opened) -> None:
+    opened.choose("levels", "strip")
+    assert opened.tab.locator("#graph").is_hidden()
+    assert opened.tab.locator("#map .tile").count() == 3 * STEPS  # h, a, x
+    opened.choose("levels", "gate")
+    assert opened.tab.locator("#graph .box", has_text="a₃₀").count() == 1
+    assert opened.tab.locator("#note").is_hidden()
+    opened.choose("cells", "GRU")
+    assert "keep=\"ops\"" in opened.tab.locator("#note").inner_text()
+    assert opened.tab.locator("#graph .box", has_text="z₃₀").count() == 1
+    opened.choose("levels", "cell")
+    assert opened.tab.locator("#graph .box", has_text="z₃₀").count() == 0
+
+
+def test_only_the_steps_in_sight_are_drawn_and_scrolling_brings_the_others(opened: Opened) -> None:
+    assert opened.tab.locator("#graph .frame").count() < STEPS
+    opened.do("() => { document.querySelector('#graph').scrollLeft = 0; }")
+    opened.tab.wait_for_selector("#graph .initial")
+    assert opened.tab.locator(BOXES, has_text="h₁").first.is_visible()
+
+
+def test_dark_colours_follow_the_system_and_the_button(chromium: Any, tmp_path: Path) -> None:
+    dark = Opened(chromium, tmp_path / "page.html", sample(), color_scheme="dark")
+    paper = "() => getComputedStyle(document.body).backgroundColor"
+    assert dark.do(paper) == "rgb(27, 31, 36)"
+    assert chosen_tiles(dark, 0, 1) == fills_of(readings("RNN", 0))  # the palette stays
+    dark.tab.locator("#theme").click()
+    assert dark.do(paper) == "rgb(255, 255, 255)"
+    dark.tab.locator("#theme").click()
+    assert dark.do(paper) == "rgb(27, 31, 36)"
+    dark.close()
+
+
+# Heat maps
+
+
+def heat(opened: Opened, cell: int) -> list[list[str]]:
+    """The colours of a heat map, row by row, near the corner of each tile."""
+    found: list[list[str]] = opened.do(
+        "([c, U, T]) => { const e = document.querySelectorAll('#heats canvas')[c], w = e.width, h = e.height;"
+        " const all = e.getContext('2d').getImageData(0, 0, w, h).data;"
+        " const at = (u, t) => 4 * (Math.floor((u + 0.1) * h / U) * w + Math.floor((t + 0.2) * w / T));"
+        " const colour = k => `rgb(${all[k]}, ${all[k + 1]}, ${all[k + 2]})`;"
+        " return [...Array(U).keys()].map(u => [...Array(T).keys()].map(t => colour(at(u, t)))) }",
+        [cell, UPDATES, STEPS],
+    )
+    return found
+
+
+def test_every_tile_of_the_heat_maps_has_its_colour(opened: Opened) -> None:
+    for k, cell in enumerate(HISTORIES):
+        assert heat(opened, k) == [fills_of(readings(cell, update)) for update in range(UPDATES)]
+
+
+def test_the_heat_map_shows_another_quantity(opened: Opened) -> None:
+    opened.tab.locator("#row").select_option("C")
+    assert heat(opened, 1)[2] == fills_of(readings("LSTM", 2, "c"))
+    assert "no C" in opened.tab.locator("#heats figure").first.inner_text()
+
+
+def test_a_click_into_a_heat_map_moves_slider_step_and_cell(opened: Opened) -> None:
+    canvas = opened.tab.locator("#heats canvas").nth(1)
+    box = canvas.bounding_box()
+    canvas.click(position={"x": box["width"] * 9.5 / STEPS, "y": box["height"] * 2.5 / UPDATES})
+    state = opened.state
+    assert (state["cell"], state["step"], state["update"]) == (1, 9, 2)
+    assert opened.tab.locator("#update").input_value() == "2"
+    assert opened.tab.locator("#graph .frame.chosen + text").text_content().startswith("t = 10")
+    assert f"‖∂L/∂h₁₀‖ = {shown(readings('LSTM', 2)[9])} " in opened.hint
+    assert chosen_tiles(opened, 1, 2) == fills_of(readings("LSTM", 2))
+
+
+def test_dragging_and_keys_move_through_a_heat_map(opened: Opened) -> None:
+    canvas = opened.tab.locator("#heats canvas").nth(2)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    opened.tab.mouse.move(box["x"] + 5, box["y"] + 5)
+    opened.tab.mouse.down()
+    opened.tab.mouse.move(box["x"] + box["width"] * 20.5 / STEPS, box["y"] + box["height"] * 3.5 / UPDATES, steps=6)
+    opened.tab.mouse.up()
+    assert (opened.state["cell"], opened.state["step"], opened.state["update"]) == (2, 20, 3)
+    canvas.focus()
+    opened.press("ArrowLeft", "ArrowLeft", "ArrowUp")
+    assert (opened.state["step"], opened.state["update"]) == (18, 2)
+    assert f"‖∂L/∂h₁₉‖ = {shown(readings('GRU', 2)[18])} " in opened.hint
+    opened.press("Home", "ArrowUp", "ArrowUp", "ArrowUp")
+    assert (opened.state["step"], opened.state["update"]) == (0, 0)
+
+
+# Clipping
+
+
+def clipped(cell: str, update: int, threshold: float) -> tuple[float, float, dict[int, float]]:
+    """‖g‖, the coefficient, and the terms of W_hh."""
+    record = HISTORIES[cell][update][1]
+    total = math.hypot(*(float(np.linalg.norm(p.gradient)) for p in record.parameters.values()))
+    weight = next(p for name, p in record.parameters.items() if "weight_hh" in name)
+    sizes = {x.time: float(np.linalg.norm(x.array())) for x in weight.terms if x.time is not None}
+    return total, min(1.0, threshold / total), sizes
+
+
+@pytest.mark.parametrize("share", [0.01, 0.8, 1.0, 1.2, 1e6])
+def test_another_threshold_is_computed_again(opened: Opened, share: float) -> None:
+    opened.choose("cells", "LSTM")
+    c = clipped("LSTM", 0, math.inf)[0] * share
+    opened.tab.locator("#exact").fill(repr(c))
+    for update in (0, 3):
+        opened.do("u => minigrad.choose({ update: u })", update)
+        total, coefficient, sizes = clipped("LSTM", update, c)
+        bars = opened.do(
+            "() => [...document.querySelectorAll('#terms .bar')].map(e => [e.getAttribute('aria-label'),"
+            " getComputedStyle(e.querySelector('.after')).fill])"
+        )  # fmt: skip
+        assert len(bars) == STEPS + 2
+        for t, (label, fill) in enumerate(bars[:STEPS]):
+            size = sizes.get(t, 0.0)
+            words = ("exactly 0", "exactly 0") if not size else (number(size), number(size * coefficient))
+            assert label.endswith(f"before: {words[0]}; after: {words[1]}"), t
+            kind = kind_of(size * coefficient, np.float64)
+            assert fill == rgb(look(Reading(size * coefficient, kind)).fill)
+        assert f"before: {number(total)}; after: {number(total * coefficient)}" in bars[-1][0]
+        verdict = opened.tab.locator("#verdict").inner_text()
+        often = sum(clipped("LSTM", u, c)[0] > c for u in range(UPDATES))
+        assert f"fires at {often} of {UPDATES} updates" in verdict
+        if total > c:
+            assert f"clipping fires. ‖g‖ = {number(total)} > C = {number(c)}" in verdict
+            assert f"C/‖g‖ = {number(coefficient)}." in verdict
+        else:
+            assert f"clipping does not fire. ‖g‖ = {number(total)} ≤ C = {number(c)}" in verdict
+
+
+def test_the_threshold_slider_can_be_dragged_and_moved_by_keys(opened: Opened) -> None:
+    slider = opened.tab.locator("#threshold")
+    assert opened.tab.locator("#exact").input_value() == "0.1"  # what the records were clipped at
+    slider.scroll_into_view_if_needed()
+    slider.focus()
+    opened.press("ArrowRight")
+    assert opened.tab.locator("#exact").input_value() == "0.11"
+    box = slider.bounding_box()
+    opened.tab.mouse.move(box["x"] + box["width"] / 3, box["y"] + box["height"] / 2)
+    opened.tab.mouse.down()
+    opened.tab.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2, steps=10)
+    opened.tab.mouse.up()
+    c = float(opened.tab.locator("#exact").input_value())
+    assert c > 1
+    total, _, _ = clipped("RNN", 0, c)
+    assert total <= c
+    assert "does not fire" in opened.tab.locator("#verdict").inner_text()
+    assert f"C = {number(c)}" in str(slider.get_attribute("aria-valuetext"))
+
+
+def test_a_dot_of_the_norms_moves_the_slider(opened: Opened) -> None:
+    dots = opened.tab.locator("#norms .bar")
+    assert dots.count() == UPDATES
+    dots.nth(2).click()
+    assert opened.state["update"] == 2
+    total, coefficient, _ = clipped("RNN", 2, 0.1)
+    assert f"‖g‖ = {number(total)}" in opened.hint
+    assert f"clipped: times {number(coefficient)}" in opened.hint
+    opened.press("ArrowRight")
+    assert f"update {30}" in opened.hint
+
+
+# What the script computes itself
+
+
+def test_numbers_and_looks_of_the_script_are_those_of_the_palette(opened: Opened) -> None:
+    rng = np.random.default_rng(4)
+    values = [*10.0 ** rng.uniform(-320, 300, 2000), *10.0 ** rng.uniform(-5, 6, 4000), *range(200), 0.5, 0.25, 2.5]
+    values += [0.125, 0.375, 1.25, 12.5, 13.5, 0.15, 100.5, 101.5, 9999.5, 9998.5, 1e22, 0.00095, 2.0**-10, 2.0**-11]
+    values += [near for bound, _ in BINS[:-1] for near in (bound, math.nextafter(bound, 0), math.nextafter(bound, 9e9))]
+    values = [float(v) for v in values]
+    assert opened.do("values => values.map(minigrad.number)", values) == [number(v) for v in values]
+    assert opened.do("values => values.map(x => minigrad.number(-x))", values) == [number(-v) for v in values]
+    assert opened.do("() => [NaN, Infinity, -Infinity].map(minigrad.number)") == ["NaN", "inf", "-inf"]
+    for dtype in (np.float32, np.float64):
+        tiny = float(np.finfo(dtype).tiny)
+        found = opened.do("([values, tiny]) => values.map(x => minigrad.lookOf(x, tiny))", [values, tiny])
+        assert [LOOKS[k] for k in found] == [look(Reading(v, kind_of(v, dtype))) for v in values]
+    assert LOOKS[opened.do("() => minigrad.lookOf(NaN, 1e-38)")] is SPECIAL["not finite"]
+
+
+# Odd records
+
+
+def test_markup_is_shown_as_text_and_does_nothing(chromium: Any, tmp_path: Path) -> None:
+    text = page({HOSTILE: HISTORIES["LSTM"]}, labels=[HOSTILE] * STEPS, title=HOSTILE)
+    found = Opened(chromium, tmp_path / "page.html", text)
+    assert "<script>alert(1)</script>" in found.tab.locator("h1").inner_text()
+    assert "<b>" in found.tab.locator("#cells").inner_text()
+    found.tab.locator("#map .tile").first.hover()
+    assert "reads “</scrip…”" in found.hint
+    assert found.do("() => document.querySelectorAll('script').length") == 2
+    found.close()
+
+
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [
+        ("GRU", {"layers": 2, "both": True, "batch": 2, "lengths": (5, 3)}),
+        ("LSTM", {"batch": 3, "lengths": (2, 4, 1), "kernel": "fused", "keep": "steps"}),
+        ("LSTM", {"steps": 1, "updates": 1}),
+        ("RNN", {"growth": 1e30, "single": True, "kernel": "fused", "keep": "steps"}),
+        ("LSTM", {"growth": 0.0}),
+        ("RNN", {"steps": 700, "kernel": "fused", "keep": "steps", "updates": 2}),
+    ],
+)  # fmt: skip
+def test_odd_records_are_drawn_at_every_level(chromium: Any, tmp_path: Path, cell: str, options: Any) -> None:
+    with np.errstate(all="ignore"):
+        records = history(cell, **options)
+    found = Opened(chromium, tmp_path / "page.html", page({cell: records}))
+    for layer, s in enumerate(records[0][1].sequences.values()):
+        for level in ("strip", "cell", "gate"):
+            for update in range(len(records)):
+                found.do("chosen => minigrad.choose(chosen)", {"layer": layer, "level": level, "update": update})
+                for selector in ("#map .tile", "#terms .bar", "#norms .bar"):
+                    assert found.tab.locator(selector).count() >= 1
+                assert not found.do(  # in a coordinate
+                    "() => /NaN|undefined|Infinity/.test(document.querySelector('main').innerHTML"
+                    ".replace(/>[^<]*</g, '><').replace(/(aria-label|class)=\"[^\"]*\"/g, ''))"
+                )
+                if level != "strip":
+                    steps = min(s.steps, 3)
+                    assert found.tab.locator("#graph .frame").count() >= steps
+    found.close()
+
+
+def test_first_states_that_have_a_gradient_show_that_of_the_update(chromium: Any, tmp_path: Path) -> None:
+    rng, records = np.random.default_rng(0), []
+    cell = nn.RNNCell(3, 4, rng=rng)
+    for update in range(2):
+        cell.zero_grad()
+        first = mg.Tensor(rng.standard_normal((1, 4)).astype(np.float32), requires_grad=True)
+        y, _ = nn.unroll(cell, rng.standard_normal((3, 1, 3)).astype(np.float32), RNNState(first))
+        records.append((update, bptt.backward(nn.mse_loss(y[-1], np.ones((1, 4), np.float32)))))
+    found = Opened(chromium, tmp_path / "page.html", page({"RNN": records}))
+    seen = []
+    for update, record in records:
+        found.do("u => minigrad.choose({ update: u })", update)
+        size = float(np.linalg.norm(record.sequence().initial_gradients["h"]))
+        seen.append(number(size))
+        ((_, mean, gradient),) = found.words("#graph .initial")
+        assert gradient == f"g {number(size)}"
+        assert mean == number(float(record.sequence().initial["h"].mean()))
+    assert seen[0] != seen[1]
+    found.close()
+
+
+def test_ones_own_cells_are_drawn_at_every_level(chromium: Any, tmp_path: Path) -> None:
+    cells = {name: [(0, record)] for name, record in RECORDS.items()}
+    found = Opened(chromium, tmp_path / "page.html", page(cells))
+    for k, record in enumerate(RECORDS.values()):
+        for level in ("strip", "cell", "gate"):
+            found.do("chosen => minigrad.choose(chosen)", {"cell": k, "layer": 0, "level": level})
+            if level == "gate" and record.graph is not None:
+                assert found.tab.locator("#graph .wire").count() >= 1
+            assert found.tab.locator("#map .tile").count() >= 4
+    found.close()
+
+
+def test_nothing_is_wider_than_a_phone(chromium: Any, tmp_path: Path) -> None:
+    phone = Opened(chromium, tmp_path / "page.html", sample(), viewport={"width": 360, "height": 740}, is_mobile=True)
+    for level in ("strip", "cell", "gate"):
+        phone.choose("levels", level)
+        assert phone.do("() => document.documentElement.scrollWidth <= innerWidth")
+    phone.close()
