@@ -406,7 +406,7 @@ class _Collector:
                 symbols[key] = key.label if n == 1 else f"{key.label} {n}"
         for key, k in keys.items():
             some = self.outlets.get(key, [])
-            gs = [self.gradients[n.created] for n in some if n.created in self.gradients]
+            gs = [g for n in some if n.created in self.gradients for g in _outputs(self.gradients[n.created])]
             if key is _OUTSIDE or not some:
                 reading = _NOT_YET if not complete else _NO_PATH
             elif not complete:
@@ -429,6 +429,11 @@ class _Collector:
             for a, b in pairs
         )  # fmt: skip
         return Graph(tuple(nodes), tuple(boxes), flows)
+
+
+def _outputs(g: Any) -> list[Any]:
+    """One gradient an output of an op, without those that nobody needs."""
+    return [x for x in g if x is not None] if isinstance(g, list) else [g]
 
 
 def _itself(sequence: SequenceRecord) -> SequenceRecord:

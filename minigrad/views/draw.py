@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from ..bptt.record import Reading, Record, SequenceRecord
 from ..errors import DrawError
+from .anatomy import anatomy as anatomy
 from .canvas import HEADER, PILL, Canvas, extent
 from .clipped import clipping as clipping
 from .layers import Layers, above, layers_of, one_sample, titles
@@ -19,12 +20,13 @@ from .layout import PORT, Item, Layout, arrange, mirrored
 from .painter import Plan, Style, paint
 from .palette import number, shown
 from .picture import Picture
+from .rolled import rolled as rolled
 from .scene import Card, Scene, Step, build, labelled, letter_of, real_samples, subscript
 from .stack import plan_of, style_of
 from .strip import Row, fits, strip, strip_rows
 from .whole import graph as graph
 
-__all__ = ["LEVELS", "clipping", "compare", "graph", "unrolled"]
+__all__ = ["LEVELS", "anatomy", "clipping", "compare", "graph", "rolled", "unrolled"]
 
 LEVELS = ("strip", "cell", "gate", "op")
 _WIDEST = 90.0  # of the words in a box

@@ -1527,3 +1527,21 @@ def test_record_of_a_padded_stack_holds_no_graph(kind, keep, kernel):
     finally:
         gc.enable()
     assert len(record.sequences) == 4
+
+
+def test_an_output_of_a_split_that_nobody_uses_leaves_the_others_reading():
+    class Splitting:
+        def __init__(self):
+            self.weight = nn.Parameter(np.eye(3, 9) * 0.5)
+
+        def initial_state(self, batch):
+            return State(Tensor(np.zeros((batch, 3))))
+
+        def step(self, x, state):
+            a, b, _ = ops.split(x @ self.weight, sizes=(3, 3, 3), axis=-1)
+            return State(ops.tanh(a + state.h) * ops.sigmoid(b))
+
+    outputs, _ = nn.unroll(Splitting(), np.random.default_rng(0).standard_normal((3, 2, 3)))
+    graph = bptt.backward((outputs * outputs).sum(), keep="ops").graph
+    readings = [box.reading for box in graph.boxes if box.symbol == "split"]
+    assert [reading.kind for reading in readings] == ["value"] * 3
