@@ -1539,7 +1539,11 @@ def test_an_output_of_a_split_that_nobody_uses_leaves_the_others_reading():
 
         def step(self, x, state):
             a, b, _ = ops.split(x @ self.weight, sizes=(3, 3, 3), axis=-1)
-            return State(ops.tanh(a + state.h) * ops.sigmoid(b))
+            with named_scope("one", "p"):
+                p = ops.tanh(a + state.h)
+            with named_scope("two", "q"):
+                q = ops.sigmoid(b)
+            return State(p * q)
 
     outputs, _ = nn.unroll(Splitting(), np.random.default_rng(0).standard_normal((3, 2, 3)))
     graph = bptt.backward((outputs * outputs).sum(), keep="ops").graph
