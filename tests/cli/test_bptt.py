@@ -18,10 +18,17 @@ import pytest
 import minigrad
 from minigrad import checkpoint
 from minigrad.__main__ import main
+from minigrad.bptt.attribution import attribution
+from minigrad.bptt.gates import gates
+from minigrad.bptt.jacobian import jacobian_curves
+from minigrad.bptt.terms import step_terms
+from minigrad.bptt.thresholds import clipping_effects
+from minigrad.bptt.truncation import truncation
 from minigrad.character import CELLS, CharacterModel
 from minigrad.cli import bptt
 from minigrad.cli.output import Output
 from minigrad.errors import DrawError
+from minigrad.views.lens_limits import same_factor
 from minigrad.views.picture import Picture
 
 TEXT = "the cat sat on the mat; the dog did not.\n" * 3
@@ -270,6 +277,138 @@ def test_extreme_thresholds(clip: str, capsys: pytest.CaptureFixture[str]) -> No
     assert cell["clipping"]["fired"] is (clip == "1e-320")
 
 
+# What --show adds
+
+LENSES = ("terms", "jacobian", "attribution", "gates", "clipping", "truncation")
+LEADS = {
+    "terms": "Terms of ", "jacobian": "Jacobians of l0", "attribution": "Attribution in l0", "gates": "Gates of ",
+    "clipping": "Clipping of l0", "truncation": "Truncation of l0",
+}  # fmt: skip
+
+
+def test_each_measure_is_shown_after_the_report_of_its_cell_in_the_order_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["bptt", *SMALL, "--format", "dot", "--show", "gates, truncation,terms,gates"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    rnn, lstm, gru = re.split(r"^(?:RNN|LSTM|GRU) l0 ", out, flags=re.M)[1:]
+    for cell, kind in ((rnn, "RNN"), (lstm, "LSTM"), (gru, "GRU")):
+        places = [cell.index(f"\n{lead}") for lead in (f"Gates of {kind} l0: ", "Truncation of l0: ", "Terms of ")]
+        assert places == sorted(places)
+        assert cell.index("\nClipping by norm") < places[0]
+        assert cell.count("\nGates of ") == 1
+        assert f"\nTerms of {kind.lower()}.weight_hh_l0: " in cell
+        assert not any(f"\n{LEADS[name]}" in cell for name in ("jacobian", "attribution", "clipping"))
+
+
+def test_all_of_them_for_every_layer_of_a_trained_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = trained(here, layers=2, cell="lstm")
+    capsys.readouterr()
+    assert main(["bptt", "--model", file, "--steps", "8", "--format", "dot", "--show", "all"]) == 0
+    out, _ = capsys.readouterr()
+    for name in LENSES:
+        assert out.count(f"\n{LEADS[name].split(' ')[0]} ") == 2 + (name == "clipping") * 2  # also "Clipping by norm"
+    assert "\nAttribution in l1: " in out
+    assert "Over training" not in out  # a file does not hold it
+    report = out.split("\nLSTM l0 ")[1]
+    assert max(len(line) for line in report.split("\nPictures:")[0].splitlines()) <= 80
+
+
+def test_how_often_clipping_fired_in_training_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bptt", *FIXED, "--train", "7", "--clip", "1e-3", "--show", "clipping"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Over training: clipping fired at 7 of 7 updates" in out
+    assert "by norm 0.001 " in out
+
+
+def test_nothing_is_added_without_show(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bptt", *FIXED]) == 0
+    plain = capsys.readouterr().out
+    assert main(["bptt", *FIXED, "--show", "gates"]) == 0
+    shown = capsys.readouterr().out
+    lens = shown[shown.index("\nGates of ") : shown.index("\nPictures:")]
+    assert shown.replace(lens, "") == plain
+    assert "show" not in document(capsys, *FIXED)["cells"]["rnn"]["sequences"]["l0"]
+
+
+def finite(x: Any) -> Any:
+    """As the document has it."""
+    if isinstance(x, np.ndarray):
+        return finite(x.tolist())
+    if isinstance(x, (list, tuple)):
+        return [finite(v) for v in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
+
+
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_the_document_has_the_measures_numbers(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [*SMALL, "--cell", cell, "--format", "dot", "--train", "0", "--loss", "all", "--show", "all"]
+    whole = document(capsys, *given)
+    assert whole["version"] == 2
+    show = whole["cells"][cell]["sequences"]["l0"]["show"]
+    assert tuple(show) == LENSES
+    characters = sorted(set(TEXT))
+    ids = np.array([characters.index(c) for c in TEXT[:7]])[:, np.newaxis]
+    model = CharacterModel(characters, cell, hidden=4, embedding=16, kernel="steps", rng=np.random.default_rng(0))
+    record = minigrad.bptt.backward(model.loss(ids[:-1], ids[1:])[0])
+
+    assert {name: set(show[name]) for name in ("jacobian", "attribution", "gates", "clipping", "truncation")} == {
+        "jacobian": {"sample", "fields", "weight_norms", "radii", "gamma", "times", "step_largest", "step_smallest",
+                     "largest", "smallest", "path_largest", "path_smallest", "rest", "bound"},
+        "attribution": {"enters", "rounding", "norms"},
+        "gates": {"low", "high", "keeps", "still", "half_lives", "gates"},
+        "clipping": {"effects", "training"},
+        "truncation": {"lengths", "full", "norms", "angles", "lost", "lost_by_weight"},
+    }  # fmt: skip
+    for x in step_terms(record):
+        assert show["terms"][x.parameter]["norms"] == finite(x.norms)
+        assert show["terms"][x.parameter]["shares"] == finite(x.shares)
+        assert show["terms"][x.parameter]["total"] == x.total
+    curves = jacobian_curves(record)
+    for name in ("largest", "smallest", "step_largest", "path_largest", "rest", "bound"):
+        assert show["jacobian"][name] == finite(getattr(curves, name))
+    assert show["jacobian"]["times"] == [6, 5, 4, 3, 2, 1, None]
+    assert show["jacobian"]["radii"] == curves.radii
+    found = attribution(record)
+    assert show["attribution"]["enters"] == [True] * 6
+    for field in found.norms:
+        assert show["attribution"]["norms"][field] == finite(found.over_batch(field))
+        assert show["attribution"]["norms"][field][2][3:] == [None] * 3
+    measured = gates(record)
+    assert show["gates"]["half_lives"] == finite(measured.half_lives)
+    for symbol, gate in measured.gates.items():
+        assert show["gates"]["gates"][symbol]["slope_by_step"] == finite(gate.slope_by_step)
+        assert show["gates"]["gates"][symbol]["mean"] == finite(gate.mean)
+    effects = clipping_effects(record, **same_factor(record, 1.0))
+    assert [e["kind"] for e in show["clipping"]["effects"]] == ["norm", "value", "backward"]
+    assert [e["angle"] for e in show["clipping"]["effects"]] == [e.angle for e in effects]
+    assert show["clipping"]["training"] is None
+    cut = truncation(record)
+    assert show["truncation"]["lengths"] == [1, 2, 5, 6]
+    assert show["truncation"]["lost"] == finite(cut.lost)
+    assert list(show["truncation"]["lost_by_weight"]) == list(cut.lost_by_weight)
+
+
+def test_the_document_has_the_norms_of_training(capsys: pytest.CaptureFixture[str]) -> None:
+    show = document(capsys, *FIXED, "--train", "5", "--show", "clipping")["cells"]["rnn"]["sequences"]["l0"]["show"]
+    assert list(show) == ["clipping"]
+    training = show["clipping"]["training"]
+    assert training["updates"] == 5
+    assert training["suggested"] == training["mean"] == pytest.approx(2 * training["lowest"])
+    assert list(training["quantiles"]) == ["0.0", "0.05", "0.25", "0.5", "0.75", "0.95", "1.0"]
+
+
+@pytest.mark.parametrize("extreme", [["--clip", "1e-320"], ["--clip", "1e300"], ["--text", "b.txt"], ["--steps", "2"]])
+def test_extremes_have_finite_measures_too(
+    extreme: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "b.txt").write_text("aaaaaaaa")
+    show = document(capsys, *SMALL, "--format", "dot", "--show", "all", *extreme)["cells"]["lstm"]["sequences"]["l0"]
+    assert tuple(show["show"]) == LENSES
+    assert main(["bptt", *SMALL, "--format", "dot", "--show", "all", *extreme]) == 0
+
+
 # A trained model
 
 
@@ -426,6 +565,11 @@ BAD = {
     "format": (["--format", "gif"], "'gif'", "choose from"),
     "engine": (["--engine", "neato"], "'neato'", "choose from"),
     "loss": (["--loss", "first"], "'first'", "choose from"),
+    "show": (["--show", "terms,[red]\x1b"], "'[red]\\x1b'", "choose from terms, jacobian, attribution,"),
+    "show nothing": (["--show", ""], "''", "truncation, or all"),
+    "show, a comma too many": (["--show", "gates,"], "''", "truncation, or all"),
+    "show in too little memory": (["--text", "long", "--steps", "40000", "--hidden", "32", "--cell", "lstm", "--show",
+                                   "attribution"], "GB", "smaller --steps"),
     "option": (["--colour"], "--colour", "--help"),
     "abbreviation": (["--step", "5"], "--step", "--help"),
     "no value": (["--steps"], "--steps", "--help"),
@@ -447,7 +591,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_leaves_nothing(case: str, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     contents = {"empty": b"", "binary": b"\x89PNG\r\n\x1a\n", "nul": b"a\0b\0c\0", "short": b"ab", "latin": b"caf\xe9"}
-    contents["long"] = b"ab" * 250_000 if case == "memory" else b"abc"
+    contents["long"] = b"ab" * 250_000 if "memory" in case else b"abc"
     for name, content in contents.items():
         (here / name).write_bytes(content)
     (here / "dangling").symlink_to("nowhere")
