@@ -1,6 +1,7 @@
 """The house as a whole: who may import whom, and what stands nowhere."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,7 @@ def imports(tree, name, is_package, modules=MODULES):
     return found
 
 
+@functools.cache
 def all_imports():
     """(file, importing module, imported module, line) for the whole package."""
     return [

@@ -537,6 +537,7 @@ def test_weights_that_are_not_finite_are_refused(bad: float) -> None:
 @pytest.mark.parametrize("record", [False, True])
 @pytest.mark.parametrize("kernel", ["steps", "fused"])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.slow
 def test_no_graph_outlives_its_update_without_the_collector(cell: str, kernel: str, record: bool) -> None:
     subject = trainer(cell, clip_norm=0.1, model={"kernel": kernel, "layers": 2, "dropout": 0.1})
     alive: list[weakref.ref[Any]] = []

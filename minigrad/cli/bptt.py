@@ -201,7 +201,8 @@ def _loaded(args: argparse.Namespace) -> CharacterModel | None:
             raise MinigradError(f"--model and --{name}: the model has its own.\n  Leave --{name} away.")
     state = checkpoint.load(args.model)
     model = CharacterModel.restored(state)
-    loss = state["training"].get("history", {}).get("loss")
+    history = state["training"].get("history")
+    loss = history.get("loss") if isinstance(history, dict) else None
     args.updates = len(loss) if isinstance(loss, np.ndarray) and loss.ndim else 0
     model.eval()  # no dropout: the pictures show the model as it is
     if args.text is None:

@@ -371,6 +371,7 @@ def gaussian(radius, seed):
 
 
 @pytest.mark.parametrize("radius", E2)
+@pytest.mark.slow
 def test_linear_networks_have_the_published_jacobians(radius):
     found = [linear_curves(gaussian(radius, seed), 50).largest[[1, 10, 25, 50]] for seed in range(5)]
     ratios = 10.0 ** np.median(found, axis=0) / E2[radius]

@@ -117,6 +117,7 @@ def alone(case, n, length, reverse):
     ("lengths", "bias"),
     [(None, True), (None, False), ([2, 4, 1], True), ([2, 4, 1], False), ([1, 1, 1], True), ([3, 2, 3], True)],
 )
+@pytest.mark.slow
 def test_each_sample_runs_over_its_own_length_as_if_alone(kind, reverse, lengths, bias):
     case = Case.make(kind, steps=4, features=2, bias=bias, seed=1)
     found = run(case, None if lengths is None else np.array(lengths), reverse)

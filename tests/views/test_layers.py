@@ -198,6 +198,7 @@ def check(drawing: Drawing) -> None:
     ("RNN", 3, False), ("LSTM", 2, True), ("LSTM", 3, True), ("GRU", 3, True), ("LSTM", 6, False),
 ])  # fmt: skip
 @pytest.mark.parametrize("steps", [1, 2, 6, 11, 200])
+@pytest.mark.slow
 def test_a_network_of_any_length_fits_the_page(cell: str, layers: int, both: bool, level: str, steps: int) -> None:
     picture = draw.unrolled(made(cell, steps, layers, both, keep="steps"), level)
     assert picture.size[0] <= PAGE[0]

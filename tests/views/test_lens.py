@@ -124,6 +124,7 @@ def table_of(text, first):
 
 @EVERY_LENS
 @pytest.mark.parametrize("width", [40, 80, 120])
+@pytest.mark.slow
 def test_no_line_is_wider_than_the_console(case, name, width):
     for sequence in record_of(case).sequences:
         text = printed(shown_of(case, name, sequence), width)
@@ -141,6 +142,7 @@ def test_a_lens_begins_with_a_sentence_and_names_its_sequence(case, name):
 
 
 @EVERY_LENS
+@pytest.mark.slow
 def test_without_colour_it_says_the_same(case, name, monkeypatch):
     shown = shown_of(case, name)
     monkeypatch.setenv("NO_COLOR", "1")

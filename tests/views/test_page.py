@@ -438,6 +438,7 @@ def test_every_control_has_a_name() -> None:
             assert attributes["id"] in labelled or attributes.get("aria-label") or words.strip(), attributes
 
 
+@pytest.mark.slow
 def test_a_page_of_three_cells_100_steps_and_50_updates_is_below_5_megabytes() -> None:
     histories = {}
     for cell in ("RNN", "LSTM", "GRU"):

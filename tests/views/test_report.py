@@ -81,6 +81,7 @@ def complete(layer, record):
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 @pytest.mark.parametrize("labelled", [False, True])
+@pytest.mark.slow
 def test_no_line_is_wider_than_the_console(case, width, labelled):
     record = complete(*case)
     steps = record.sequence().steps
