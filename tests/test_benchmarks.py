@@ -211,6 +211,7 @@ def test_contender_that_recurses_too_deep_has_a_row_that_says_so():
 
 
 @pytest.mark.parametrize("name", ["memory", "chain"])
+@pytest.mark.slow
 def test_measure_runs_without_pytorch(name, monkeypatch):
     monkeypatch.setattr(pytorch, "torch", None)
     found = next(m for m in MEASURES if m.name == name).run(Settings(1, True))

@@ -321,6 +321,7 @@ def has_a_layout(row):
     ids=["transposed", "strided"],
 )
 @pytest.mark.parametrize("row", [row for row in TABLE if has_a_layout(row)], ids=str)
+@pytest.mark.slow
 def test_derivatives_of_arrays_that_are_not_contiguous(row, keep, view):
     kept = [keep(x) if x.ndim else x for x in row.inputs]
 

@@ -677,6 +677,7 @@ def spoiled(capfd: pytest.CaptureFixture[str], command: str, state: dict[str, An
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_junk_in_the_settings_of_a_file_is_refused_or_harmless(
     command: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

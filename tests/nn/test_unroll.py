@@ -88,6 +88,7 @@ def test_the_gradient_of_a_state_is_the_oracles_total_derivative(kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["rnn tanh", "lstm", "gru reset after", "gru reset before"])
+@pytest.mark.slow
 def test_a_gradient_that_has_nearly_vanished_is_still_the_oracles(kind: str) -> None:
     cell, x = Watched(make(kind, 3)), np.random.default_rng(4).standard_normal((40, 1, 3))
     for p in cell.cell.parameters():

@@ -47,6 +47,7 @@ def shown_and_hidden(drawing: Drawing) -> tuple[list[int], list[int]]:
 @pytest.mark.parametrize("level", draw.LEVELS)
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("steps", LENGTHS)
+@pytest.mark.slow
 def test_every_picture_fits_the_page_and_counts_each_step_once(cell: str, level: str, steps: int) -> None:
     picture = draw.unrolled(record(cell, steps), level)
     assert picture.size[0] <= PAGE[0]

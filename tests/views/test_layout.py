@@ -356,6 +356,7 @@ def test_no_wire_passes_through_a_box(drawing: Drawing) -> None:
             assert struck == [], wire
 
 
+@pytest.mark.slow
 def test_wires_share_a_line_only_on_the_lane_they_come_from(drawing: Drawing) -> None:
     for a, b in combinations(drawing.wires, 2):
         if a.tail != b.tail:

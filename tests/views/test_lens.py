@@ -156,6 +156,7 @@ def test_without_colour_it_says_the_same(case, name, monkeypatch):
 
 
 @EVERY_LENS
+@pytest.mark.slow
 def test_ascii_holds_every_character_and_every_line(case, name):
     shown = shown_of(case, name)
     text = ascii_of(shown)
