@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..bptt.record import Reading, Record, SequenceRecord
+from ..bptt.record import ParameterRecord, Reading, Record, SequenceRecord
 from ..clip import Clipping
 from ..errors import DrawError
 from .canvas import FOLD, GAP, HEADER, MARGIN, Canvas, identifier
@@ -14,7 +14,7 @@ from .palette import number, shown
 from .picture import Picture
 from .scene import Card, labelled, short_name
 
-__all__ = ["clipping"]
+__all__ = ["clipping", "recurrent"]
 
 
 def clipping(
@@ -42,15 +42,13 @@ def clipping(
     """
     chosen = record.sequence(sequence)
     labels = labelled(labels, chosen.steps)
-    shared = [(p.by_step(chosen.name), p) for p in record.parameters.values()]
-    shared = [(terms, p) for terms, p in shared if terms and len(p.shape) > 1]
-    if not shared:
+    weight = recurrent(record, chosen.name)
+    if weight is None:
         raise DrawError(
             "Clipping is drawn on the terms of a shared weight, and no parameter is used inside the time steps.\n"
             "  Draw a record of a cell that has weights."
         )
-    # The recurrent weight: the one whose first use multiplies a state (PyTorch calls it weight_hh).
-    terms, weight = next(((t, p) for t, p in shared if "hh" in p.name), shared[-1])
+    terms = weight.by_step(chosen.name)
     canvas = Canvas("clipping")
     before, after = clipping.norm_before, clipping.norm_after
     how = "by norm" if clipping.kind == "norm" else "by value"
@@ -77,6 +75,14 @@ def clipping(
         _totals(canvas, chosen, clipping.after, clipping.angles, "sum_after")
     canvas.legend("g = norm of a term\nof ∂L/∂W")
     return canvas.picture()
+
+
+def recurrent(record: Record, sequence: str) -> ParameterRecord | None:
+    """The weight that multiplies a state (PyTorch calls it weight_hh), else the last that steps use; None: none is."""
+    shared = [
+        p for p in record.parameters.values() if len(p.shape) > 1 and any(u.sequence == sequence for u in p.terms)
+    ]
+    return next((p for p in shared if "hh" in p.name), shared[-1] if shared else None)
 
 
 def _clipping_story(clipping: Clipping, terms: dict[int, float]) -> str:

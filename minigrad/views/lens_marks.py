@@ -8,9 +8,7 @@ from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.jupyter import JupyterMixin
-from rich.segment import Segment
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -37,18 +35,11 @@ _TILES = ((10.0, "▲"), (0.3, "█"), (0.1, "▓"), (0.01, "▒"), (1e-3, "░"
 LEGEND = "▲ >10  █ >0.3  ▓ >0.1  ▒ >0.01  ░ >0.001  : >1e-6  · less  0 exactly 0"
 
 
-class Shown(JupyterMixin):
-    """A renderable that asks how wide it may be before it builds itself."""
+class Shown(report.Shown):
+    """The same, with tiles that differ in ASCII too."""
 
     def __init__(self, build: Callable[[int], RenderableType]) -> None:
-        self.build = build
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for segment in console.render(self.build(options.max_width), options):
-            if options.ascii_only and not segment.control:
-                text = segment.text.translate(_ASCII).encode("ascii", "replace").decode()
-                segment = Segment(text, segment.style)
-            yield segment
+        super().__init__(build, _ASCII)
 
 
 # Words and numbers

@@ -26,10 +26,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..bptt.record import ParameterRecord, Reading, Record, SequenceRecord
+from ..bptt.record import Reading, Record, SequenceRecord
 from ..engine import Array
 from ..errors import DrawError
 from .canvas import GAP, PILL, shortened
+from .clipped import recurrent
 from .draw import _ends as ends
 from .draw import _ratio as ratio
 from .draw import _style as style
@@ -389,7 +390,7 @@ def _without_arrows(s: SequenceRecord, cells: Scene) -> Scene:
 
 def _clip(store: _Store, records: Sequence[Record], s: SequenceRecord) -> dict[str, Any] | None:
     """Each step's term of the recurrent weight's gradient, as exact numbers."""
-    name = next((w.name for r in records if (w := _recurrent(r, s.name)) is not None), None)
+    name = next((w.name for r in records if (w := recurrent(r, s.name)) is not None), None)
     if name is None:
         return None
     terms = np.full((len(records), s.steps), np.nan)
@@ -402,14 +403,6 @@ def _clip(store: _Store, records: Sequence[Record], s: SequenceRecord) -> dict[s
         "weight": short_name(name, s.name), "parameter": name, "terms": store.floats(terms),
         "sums": store.floats(sums), "tiny": float(np.finfo(s.dtype).tiny),
     }  # fmt: skip
-
-
-def _recurrent(record: Record, sequence: str) -> ParameterRecord | None:
-    """The recurrent weight: the one whose first use multiplies a state (PyTorch calls it weight_hh)."""
-    shared = [
-        p for p in record.parameters.values() if len(p.shape) > 1 and any(u.sequence == sequence for u in p.terms)
-    ]
-    return next((p for p in shared if "hh" in p.name), shared[-1] if shared else None)
 
 
 # HTML

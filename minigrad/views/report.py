@@ -26,7 +26,7 @@ from .layers import titles
 from .palette import look, number, shown
 from .scene import real_samples
 
-__all__ = ["colour", "compare", "gradients", "layers", "safe"]
+__all__ = ["Shown", "colour", "compare", "gradients", "layers", "safe"]
 
 ROWS = 24
 """A longer sequence is folded to so many rows: one screen."""
@@ -51,16 +51,21 @@ _ASCII = str.maketrans({
 """For terminals and files that cannot hold more than ASCII."""
 
 
-class _Shown(JupyterMixin):
-    """A renderable that asks how wide it may be before it builds itself."""
+class Shown(JupyterMixin):
+    """A renderable that asks how wide it may be before it builds itself.
 
-    def __init__(self, build: Callable[[int], RenderableType]) -> None:
-        self.build = build
+    Args:
+        build: From the width to what is shown.
+        table: What stands for other letters where only ASCII can be shown.
+    """
+
+    def __init__(self, build: Callable[[int], RenderableType], table: Mapping[int, str] = _ASCII) -> None:
+        self.build, self.table = build, table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         for segment in console.render(self.build(options.max_width), options):
             if options.ascii_only and not segment.control:
-                text = segment.text.translate(_ASCII).encode("ascii", "replace").decode()
+                text = segment.text.translate(self.table).encode("ascii", "replace").decode()
                 segment = Segment(text, segment.style)
             yield segment
 
@@ -98,7 +103,7 @@ def gradients(
             parts += ["", _clipping(record.clipping)]
         return Group(*parts)
 
-    return _Shown(build)
+    return Shown(build)
 
 
 def compare(records: Mapping[str, Record]) -> RenderableType:
@@ -110,7 +115,7 @@ def compare(records: Mapping[str, Record]) -> RenderableType:
         RecordError: One of them has no sequence.
     """
     found = {name: diagnose(record) for name, record in records.items()}
-    return _Shown(lambda width: _comparison(
+    return Shown(lambda width: _comparison(
         found, {name: _size(r, r.parameters) for name, r in records.items()},
         {name: f"{r.loss:.3g}" for name, r in records.items()}, "cell", width,
     ))  # fmt: skip
@@ -132,7 +137,7 @@ def layers(record: Record) -> RenderableType:
         title: _size(record, [parameter for parameter, user in users.items() if user == name])
         for name, title in called.items()
     }
-    return _Shown(lambda width: _comparison(found, sizes, {}, "layer", width))
+    return Shown(lambda width: _comparison(found, sizes, {}, "layer", width))
 
 
 def _size(record: Record, names: Iterable[str]) -> str:

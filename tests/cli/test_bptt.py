@@ -6,7 +6,6 @@ import math
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -30,6 +29,7 @@ from minigrad.cli.output import Output
 from minigrad.errors import DrawError
 from minigrad.views.lens_limits import same_factor
 from minigrad.views.picture import Picture
+from tests.cli.commands import process
 
 TEXT = "the cat sat on the mat; the dog did not.\n" * 3
 SMALL = ["--text", "a.txt", "--steps", "6", "--hidden", "4", "--train", "2"]
@@ -43,15 +43,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MINIGRAD_DOT", raising=False)
     (tmp_path / "a.txt").write_text(TEXT)
     return tmp_path
-
-
-def process(*argv: str, **options: Any) -> subprocess.Popen[str]:
-    path = str(Path(minigrad.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "minigrad", *argv], env=environment, text=True, encoding="utf-8",
-        stdout=options.pop("stdout", subprocess.PIPE), stderr=subprocess.PIPE, **options,
-    )  # fmt: skip
 
 
 def document(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:

@@ -13,7 +13,8 @@ import pytest
 from minigrad import checkpoint
 from minigrad.__main__ import main
 from minigrad.character import CharacterModel
-from tests.cli.test_train import TEXT, failed, process
+from tests.cli.commands import process
+from tests.cli.test_train import TEXT, failed
 
 CONTROL = TEXT + "\t\x1b[31m\x07\r\x9b\u202e"
 

@@ -22,6 +22,7 @@ import minigrad
 from minigrad import checkpoint
 from minigrad.__main__ import main
 from minigrad.cli import train
+from tests.cli.commands import process
 from tests.test_train import JUNK, places, replaced
 
 TEXT = "the cat sat on the mat; the dog did not.\n" * 8
@@ -37,15 +38,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(os, "fsync", lambda number: None)
     (tmp_path / "a.txt").write_text(TEXT)
     return tmp_path
-
-
-def process(*argv: str, **options: Any) -> subprocess.Popen[str]:
-    path = str(Path(minigrad.__file__).parent.parent)
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **options.pop("env", {})}
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "minigrad", *argv], env=environment, text=True, encoding="utf-8",
-        stdout=options.pop("stdout", subprocess.PIPE), stderr=options.pop("stderr", subprocess.PIPE), **options,
-    )  # fmt: skip
 
 
 def failed(capfd: pytest.CaptureFixture[str], *argv: str) -> str:
