@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from . import cli
 from .errors import MinigradError
+from .terminal import one_line
 
 __all__ = ["main"]
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(text: str, status: int = 2) -> int:
-    print(f"minigrad: {cli.one_line(text)}", file=sys.stderr)
+    print(f"minigrad: {one_line(text)}", file=sys.stderr)
     return status
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 __all__ = [
     "CheckpointError",
+    "ClaimError",
     "DTypeError",
     "DataError",
     "DrawError",
     "GradError",
+    "HoleError",
+    "LessonError",
     "MinigradError",
+    "MismatchError",
     "NonFiniteError",
     "RecordError",
     "ShapeError",
@@ -58,3 +62,38 @@ class DrawError(MinigradError, RuntimeError):
 
 class DataError(MinigradError, ValueError):
     """A text or a file cannot be used as data."""
+
+
+class LessonError(MinigradError, ValueError):
+    """A lesson, or what belongs to it, is not what it should be."""
+
+
+class ClaimError(MinigradError, AssertionError):
+    """A statement of a lesson does not hold."""
+
+
+class HoleError(MinigradError, NotImplementedError):
+    """A hole of an exercise is still open.
+
+    Attributes:
+        goal: What the code there should do.
+        file, line: Where it stands.
+    """
+
+    def __init__(self, goal: str, file: str, line: int) -> None:
+        super().__init__(f"{file}, line {line}: this is still a hole.\n  {goal}")
+        self.goal, self.file, self.line = goal, file, line
+
+
+class MismatchError(MinigradError, AssertionError):
+    """What an exercise gives is not what it should give.
+
+    Attributes:
+        what: What was compared.
+        expected, found: In words.
+        difference: In which way they differ.
+    """
+
+    def __init__(self, what: str, expected: str, found: str, difference: str) -> None:
+        super().__init__(f"{what}: expected {expected}, found {found}.\n  {difference}")
+        self.what, self.expected, self.found, self.difference = what, expected, found, difference

@@ -17,7 +17,7 @@ from . import bptt as bptt
 from . import sample as sample
 from . import train as train
 
-__all__ = ["COMMANDS", "Parser", "one_line", "run"]
+__all__ = ["COMMANDS", "Parser", "run"]
 
 COMMANDS: tuple[ModuleType, ...] = (bptt, train, sample)
 
@@ -56,13 +56,3 @@ def run(argv: Sequence[str]) -> int:
         return 0
     status: int = args.run(args)
     return status
-
-
-def one_line(text: str) -> str:
-    """A message of several lines as one, with nothing in it that moves the cursor.
-
-    >>> one_line("read 'a': it is empty.\\n  Give a text.\\x1b")
-    "read 'a': it is empty. Give a text.\\\\x1b"
-    """
-    line = " ".join(part.strip() for part in text.split("\n") if part.strip())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

@@ -35,13 +35,13 @@ from ..data.text import Text, read_text, visible
 from ..errors import CheckpointError, DrawError, MinigradError
 from ..optim import Adam
 from ..tensor import Tensor
+from ..terminal import Output
 from ..views import draw, lens, report
 from ..views.lens_limits import same_factor
 from ..views.page import page
 from ..views.picture import ENGINES, FORMATS, Picture
 from .arguments import positive, whole
 from .memory import demand, graph_bytes, score_bytes, weight_bytes
-from .output import Output
 
 __all__ = ["add_arguments", "run"]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from .. import checkpoint
 from ..character import CharacterModel
+from ..terminal import escaped
 from .arguments import number, whole
-from .output import escaped
 
 __all__ = ["add_arguments", "run"]
 

@@ -28,11 +28,11 @@ from ..data.chunks import Chunks
 from ..data.text import Text, read_text
 from ..data.yardsticks import Yardsticks, yardsticks
 from ..errors import CheckpointError, MinigradError, NonFiniteError
+from ..terminal import Output, escaped, word
 from ..train import Step, Trainer, evaluate
 from ..views.training import Standing, header, line, panel, strips
 from .arguments import number, positive, whole
 from .memory import demand, graph_bytes, score_bytes, weight_bytes
-from .output import Output, escaped, word
 
 __all__ = ["add_arguments", "run"]
 

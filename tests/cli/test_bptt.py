@@ -25,8 +25,8 @@ from minigrad.bptt.thresholds import clipping_effects
 from minigrad.bptt.truncation import truncation
 from minigrad.character import CELLS, CharacterModel
 from minigrad.cli import bptt
-from minigrad.cli.output import Output
 from minigrad.errors import DrawError
+from minigrad.terminal import Output
 from minigrad.views.lens_limits import same_factor
 from minigrad.views.picture import Picture
 from tests.cli.commands import process

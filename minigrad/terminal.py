@@ -1,4 +1,4 @@
-"""How the command line prints."""
+"""How the command line and the lessons print."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 
 from rich.console import Console
 
-__all__ = ["Output", "escaped", "word"]
+__all__ = ["Output", "escaped", "one_line", "word"]
 
 
 class Output(Console):
@@ -35,3 +35,13 @@ def word(path: str) -> str:
     ("'my model'", 'a.minigrad')
     """
     return escaped(shlex.quote(path)).replace("\n", "\\n")
+
+
+def one_line(text: str) -> str:
+    """A message of several lines as one, with nothing in it that moves the cursor.
+
+    >>> one_line("read 'a': it is empty.\\n  Give a text.\\x1b")
+    "read 'a': it is empty. Give a text.\\\\x1b"
+    """
+    line = " ".join(part.strip() for part in text.split("\n") if part.strip())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

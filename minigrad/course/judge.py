@@ -1,0 +1,157 @@
+"""How an exercise is checked: what a learner's work gives, beside what it should give."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import engine
+from ..engine import Node
+from ..errors import HoleError, MismatchError
+
+__all__ = ["Judge", "hole"]
+
+
+def hole(goal: str) -> Any:
+    """A place in an exercise that the learner fills: replace the whole call by code that reaches the goal.
+
+    Raises:
+        HoleError: Always: it is still open.
+    """
+    frame = sys._getframe(1)
+    raise HoleError(goal, Path(frame.f_code.co_filename).name, frame.f_lineno)
+
+
+class Judge:
+    """Compares; the first thing that is not as it should be ends the check.
+
+    Attributes:
+        passed: What has been found right, in its order.
+    """
+
+    def __init__(self) -> None:
+        self.passed = list[str]()
+
+    def equal(self, what: str, found: Any, expected: Any, *, tolerance: float = 1e-9) -> None:
+        """Numbers, arrays, tensors, texts or lists of these agree: |found - expected| <= tolerance (1 + |expected|).
+
+        Raises:
+            MismatchError: They are not.
+        """
+        difference = _difference(found, expected, tolerance)
+        if difference is not None:
+            raise MismatchError(what, _shown(expected), _shown(found), difference)
+        self.passed.append(what)
+
+    def in_order(
+        self, what: str, found: Mapping[str, Any], expected: Mapping[str, Any], *, tolerance: float = 1e-9
+    ) -> None:
+        """Named values, in the order in which they are computed: the first one that differs is named.
+
+        Raises:
+            MismatchError: One differs or is missing.
+        """
+        for name, value in expected.items():
+            if name not in found:
+                raise MismatchError(f"{what}: {name}", _shown(value), "nothing", "it is missing")
+            difference = _difference(found[name], value, tolerance)
+            if difference is not None:
+                where = f"{what}: {name} is the first that differs"
+                raise MismatchError(where, _shown(value), _shown(found[name]), difference)
+        self.passed.append(what)
+
+    def same_graph(self, what: str, found: Any, expected: Node, *, tolerance: float = 1e-9) -> None:
+        """Two recorded computations give the same; else the first node that differs is named.
+
+        Only the results must be alike: how they are reached is the learner's. Where they are not, nodes are
+        compared in the order of computation as far as their ops agree.
+
+        Raises:
+            MismatchError: The results differ.
+        """
+        if isinstance(found, Node) and _difference(found, expected, tolerance) is None:
+            self.passed.append(what)
+            return
+        if not isinstance(found, Node):
+            raise MismatchError(what, _shown(expected), _shown(found), "it is no Tensor that records")
+        pairs = zip(reversed(engine.topological(found)), reversed(engine.topological(expected)))
+        for mine, right in pairs:
+            ops = [node.op.name if node.op else "a leaf" for node in (mine, right)]
+            where = f"{what}: {ops[1]}{_at(right)} is the first node that differs"
+            if ops[0] != ops[1]:
+                raise MismatchError(where, f"{ops[1]}{_at(right)}", f"{ops[0]}{_at(mine)}", "another op")
+            difference = _difference(mine, right, tolerance)
+            if difference is not None:
+                raise MismatchError(where, _shown(right), _shown(mine), difference)
+        raise MismatchError(what, _shown(expected), _shown(found), "the result differs")
+
+    def true(self, what: str, holds: bool | np.bool_, found: Any = "not so") -> None:
+        """A statement about the learner's work.
+
+        Raises:
+            MismatchError: It does not hold.
+        """
+        if not holds:
+            raise MismatchError(what, "this holds", _shown(found), "it does not hold")
+        self.passed.append(what)
+
+    def raises(self, what: str, error: type[Exception], call: Callable[[], Any]) -> None:
+        """The call ends in this error.
+
+        Raises:
+            MismatchError: It does not.
+        """
+        try:
+            given = call()
+        except error:
+            self.passed.append(what)
+        else:
+            raise MismatchError(what, error.__name__, _shown(given), "no error was raised")
+
+
+def _at(node: Node) -> str:
+    return f" at {' / '.join(node.scope.path)}" if node.scope.path else ""
+
+
+def _difference(found: Any, expected: Any, tolerance: float) -> str | None:
+    """In which way they differ; None if they are alike."""
+    if isinstance(expected, Node):
+        expected = expected.value
+    if isinstance(found, Node):
+        found = found.value
+    if isinstance(expected, (str, bool, type(None))):
+        return None if type(found) is type(expected) and found == expected else "it is another one"
+    if isinstance(expected, (list, tuple)) and not all(isinstance(x, (int, float)) for x in expected):
+        if not isinstance(found, (list, tuple)) or len(found) != len(expected):
+            return f"{len(expected)} values are expected"
+        parts = ((k, _difference(a, b, tolerance)) for k, (a, b) in enumerate(zip(found, expected)))
+        return next((f"value {k}: {part}" for k, part in parts if part), None)
+    try:
+        a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    except (TypeError, ValueError):
+        return f"it is of type {type(found).__name__}, not a number or an array"
+    if a.shape != b.shape:
+        return f"its shape is {a.shape}, not {b.shape}"
+    wrong = ~(np.abs(a - b) <= tolerance * (1 + np.abs(b))) & ~((a == b) | (np.isnan(a) & np.isnan(b)))
+    if not wrong.any():
+        return None
+    if b.ndim == 0:
+        return f"it is off by {float(a - b):.3g}"
+    place = tuple(int(k) for k in np.argwhere(wrong)[0])
+    return f"{int(wrong.sum())} of {b.size} numbers differ, first at {list(place)}: {a[place]:.6g}, not {b[place]:.6g}"
+
+
+def _shown(x: Any) -> str:
+    """A value in a line or a few."""
+    if isinstance(x, Node):
+        x = x.value
+    if isinstance(x, np.ndarray):
+        return np.array2string(x, precision=6, threshold=12, edgeitems=3)
+    if isinstance(x, float):
+        return f"{x:.10g}"
+    text = x if isinstance(x, str) else repr(x)
+    return text if len(text) <= 300 else f"{text[:297]}…"

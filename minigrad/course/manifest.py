@@ -1,0 +1,93 @@
+"""Where the lessons are, and what each one's manifest says."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import LessonError
+
+__all__ = ["FILES", "Lesson", "lesson_in", "lessons", "root"]
+
+FILES = ("README.md", "lesson.py", "exercise.py", "solution.py", "check.py", "manifest.ini")
+"""What every lesson consists of."""
+
+_FOLDER = re.compile(r"(\d\d)_([a-z0-9_]+)")
+
+
+class Lesson(NamedTuple):
+    """A folder `NN_slug` and its `manifest.ini`.
+
+    Attributes:
+        folder: Where its files lie.
+        number: NN; the order of the course.
+        slug: The rest of the folder's name.
+        title: In a few words.
+        teaches: What one can do after it, in a sentence.
+        seconds: How long lesson.py may take on two cores.
+        seeds: The seeds that its claims have been shown to hold for.
+        data: The data sets that it reads where they have been fetched.
+        hints: For the exercise, in growing strength.
+    """
+
+    folder: Path
+    number: int
+    slug: str
+    title: str
+    teaches: str
+    seconds: int
+    seeds: tuple[int, ...]
+    data: tuple[str, ...]
+    hints: tuple[str, ...]
+
+
+def root() -> Path:
+    """The folder of all lessons: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    return next((p for p in (package / "lessons", package.parent / "lessons") if p.is_dir()), package / "lessons")
+
+
+def lessons(folder: Path | None = None) -> list[Lesson]:
+    """All lessons in their order.
+
+    Raises:
+        LessonError: There is none, two have one number, or a manifest is not what it should be.
+    """
+    folder = root() if folder is None else folder
+    found = [lesson_in(p) for p in sorted(folder.glob("[0-9][0-9]_*")) if (p / "manifest.ini").is_file()]
+    if not found:
+        raise LessonError(f"lessons: {folder} has none.\n  Install minigrad again, or give the folder of its lessons.")
+    for before, lesson in pairwise(found):
+        if before.number == lesson.number:
+            raise LessonError(
+                f"lessons: {before.folder.name} and {lesson.folder.name} have one number.\n  Rename one of the folders."
+            )
+    return found
+
+
+def lesson_in(folder: Path) -> Lesson:
+    """One lesson, from the folder of its manifest.
+
+    Raises:
+        LessonError: The folder's name or its manifest is not what it should be.
+    """
+    named = _FOLDER.fullmatch(folder.name)
+    if named is None:
+        raise LessonError(f"lesson {folder.name}: the folder is not called NN_slug.\n  Call it 07_gradient_clipping.")
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string((folder / "manifest.ini").read_text("utf-8"))
+        said = parser["lesson"]
+        hints = tuple(" ".join(hint.split()) for hint in re.split(r"\n\s*- ", "\n" + said["hints"]) if hint.strip())
+        return Lesson(
+            folder, int(named[1]), named[2], said["title"], " ".join(said["teaches"].split()), int(said["seconds"]),
+            tuple(map(int, said.get("seeds", "0").split())), tuple(said.get("data", "").split()), hints,
+        )  # fmt: skip
+    except (configparser.Error, KeyError, ValueError, OSError) as error:
+        raise LessonError(
+            f"lesson {folder.name}: manifest.ini cannot be used: {str(error).partition(chr(10))[0]}.\n"
+            "  Give [lesson] with title, teaches, seconds and hints, as the other lessons do."
+        ) from None
