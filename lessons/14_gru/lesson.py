@@ -119,8 +119,10 @@ def lesson(lesson: Narrator) -> None:
     lesson.picture("update_gate", draw.anatomy(record, step=6, highlight="z"), """
         The **update gate**: it mixes. The way from h_{t-1} to h_t past it is straight: no matrix, no tanh.
     """)
-    lesson.picture("unrolled", draw.unrolled(record, "gate", labels=[visible(text.characters[k]) for k in piece[:-1]]),
-                   "Eleven characters, gate by gate. Follow the lane of h from right to left.")  # fmt: skip
+    labels = [visible(text.characters[k]) for k in piece[:-1]]
+    lesson.picture("unrolled", draw.unrolled(record, "gate", labels=labels), """
+        Eleven characters, gate by gate, the middle folded. Follow the lane of h from right to left.
+    """)
 
     cell = nn.GRUCell(5, HIDDEN, rng=lesson.rng(5), dtype=np.float64)
     x, h0 = lesson.rng(6).normal(size=(1, 5)), lesson.rng(7).normal(size=(1, HIDDEN))
