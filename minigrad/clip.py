@@ -13,7 +13,7 @@ from .engine import Array
 from .errors import GradError, MinigradError, NonFiniteError
 from .tensor import Tensor
 
-__all__ = ["Clipping", "clip_grad_norm", "clip_grad_value", "names_of", "norm_of"]
+__all__ = ["Clipping", "angle", "clip_grad_norm", "clip_grad_value", "names_of", "norm_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def norm_of(array: Any) -> float:
     return scale * math.sqrt(float(x @ x))
 
 
-def _angle(before: list[Array], after: list[Array]) -> float:
+def angle(before: list[Array], after: list[Array]) -> float:
     """The angle between two long vectors, in degrees, exact for small ones too (Kahan's formula)."""
     a = np.concatenate([np.asarray(x, np.float64).ravel() for x in before])
     b = np.concatenate([np.asarray(x, np.float64).ravel() for x in after])
@@ -116,8 +116,8 @@ def _clip(kind: str, parameters: Iterable[Tensor], threshold: float, error_if_no
     exact = kind == "norm" or not fired  # one factor for all elements turns nothing
     return Clipping(
         kind=kind, threshold=threshold, norm_before=total, norm_after=norm_after, coefficient=coefficient,
-        angle=0.0 if exact else _angle(list(old.values()), list(new.values())), fired=fired, before=before,
-        after=after, angles={name: 0.0 if exact else _angle([old[name]], [new[name]]) for name in old},
+        angle=0.0 if exact else angle(list(old.values()), list(new.values())), fired=fired, before=before,
+        after=after, angles={name: 0.0 if exact else angle([old[name]], [new[name]]) for name in old},
     )  # fmt: skip
 
 

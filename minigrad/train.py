@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from . import bptt
+from . import bptt, engine
+from .bptt.collect import collected
 from .bptt.fault import first_fault
+from .bptt.history import History, StateNorms
 from .clip import Clipping, clip_grad_norm, clip_grad_value
 from .data.chunks import Chunk
 from .engine import Array
@@ -73,56 +74,6 @@ class Step(NamedTuple):
     record: bptt.Record | None
 
 
-class History:
-    """One number an update, so that ten thousand updates take a few hundred kilobytes.
-
-    Attributes:
-        columns: By name: "loss", "norm_before" and "norm_after" clipping, "fired" (0 or 1), "lr".
-        evaluations: (update, loss on held-out data), as often as there was one.
-    """
-
-    NAMES = ("loss", "norm_before", "norm_after", "fired", "lr")
-
-    def __init__(self) -> None:
-        self.columns = {name: array("d") for name in self.NAMES}
-        self.evaluations: list[tuple[int, float]] = []
-
-    def add(self, **numbers: float) -> None:
-        """One update's numbers, by column."""
-        for name, column in self.columns.items():
-            column.append(numbers[name])
-
-    def recent(self, name: str, count: int = 100) -> float:
-        """The mean of a column over the last updates; NaN before the first."""
-        last = self.columns[name][-count:]
-        return sum(last) / len(last) if last else math.nan
-
-    def __len__(self) -> int:
-        return len(self.columns["loss"])
-
-    def state_dict(self) -> dict[str, Any]:
-        """All columns as arrays."""
-        return {"evaluations": [list(x) for x in self.evaluations],
-                **{name: np.array(column) for name, column in self.columns.items()}}  # fmt: skip
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave.
-
-        Raises:
-            CheckpointError: Its columns are no rows of numbers of one length, or an evaluation is none.
-        """
-        found = [state[name] for name in self.NAMES]
-        if not all(isinstance(x, np.ndarray) and x.dtype == np.float64 and x.ndim == 1 for x in found):
-            raise CheckpointError("history: its columns are no rows of numbers.\n  Give what state_dict() gave.")
-        if len(set(map(len, found))) != 1:
-            raise CheckpointError("history: its columns differ in length.\n  Give what state_dict() gave.")
-        evaluations = [(update, loss) for update, loss in state["evaluations"]]
-        if not all(type(update) is int and type(loss) is float for update, loss in evaluations):
-            raise CheckpointError("history: its evaluations are no loss of an update.\n  Give what state_dict() gave.")
-        self.columns = {name: array("d", x.tobytes()) for name, x in zip(self.NAMES, found, strict=True)}
-        self.evaluations = evaluations
-
-
 class Trainer:
     """One update a chunk; the state is carried from chunk to chunk, and its gradient cut between them.
 
@@ -133,19 +84,27 @@ class Trainer:
         clip_norm, clip_value: Clip the gradient so; at most one of them.
         schedule: From the number of updates so far to a factor for the optimizer's learning rate; see `optim`.
         reduction: "mean" or "sum": which loss is differentiated. What is reported is the mean.
+        norms_every: Keep ‖dL/dh_t‖ and ‖dL/dc_t‖ at every step and the norm of each parameter's gradient, in
+            `history.norms`, of every so many updates from the first; 0: of none.
     Raises:
-        MinigradError: Both kinds of clipping are asked for, or the reduction is neither.
+        MinigradError: Both kinds of clipping are asked for, the reduction is neither, or norms_every is no whole
+            number from 0.
     """
 
     def __init__(
         self, model: SequenceModel, optimizer: Optimizer, stream: Stream, *, clip_norm: float | None = None,
         clip_value: float | None = None, schedule: Callable[[int], float] | None = None, reduction: str = "mean",
+        norms_every: int = 0,
     ) -> None:  # fmt: skip
         if clip_norm is not None and clip_value is not None:
             raise MinigradError("Trainer: clip_norm and clip_value are both given.\n  Give one of them.")
         if reduction not in ("mean", "sum"):
             raise MinigradError(f"Trainer: reduction={reduction!r}.\n  Choose 'mean' or 'sum'.")
-        self.model, self.optimizer, self.stream = model, optimizer, stream
+        if not isinstance(norms_every, int) or norms_every < 0:
+            raise MinigradError(
+                f"Trainer: norms_every={norms_every!r}.\n  Give a whole number: every so many updates, or 0 for none."
+            )
+        self.model, self.optimizer, self.stream, self.norms_every = model, optimizer, stream, norms_every
         self.clip_norm, self.clip_value, self.schedule, self.reduction = clip_norm, clip_value, schedule, reduction
         self.base_lr = optimizer.lr
         self.history = History()
@@ -181,11 +140,14 @@ class Trainer:
         size = np.size(chunk.targets) if self.reduction == "sum" else 1
         if not math.isfinite(loss.item()):
             raise NonFiniteError(_at_fault(number, "the loss", loss))
+        seen = StateNorms() if self.norms_every and (number - 1) % self.norms_every == 0 else None
         kept = None
         if record:
-            kept = bptt.backward(loss)
+            kept = collected(
+                loss, "steps", lambda root, see: engine.backward(root, observer=seen.beside(see) if seen else see)
+            )
         else:
-            loss.backward()
+            engine.backward(loss, observer=seen.observe if seen else None)
         try:
             clipping = self._clip(parameters)
         except NonFiniteError:
@@ -208,6 +170,8 @@ class Trainer:
             loss=loss.item() / size, lr=self.optimizer.lr, norm_before=clipping.norm_before,
             norm_after=clipping.norm_after, fired=clipping.fired,
         )  # fmt: skip
+        if seen is not None:
+            self.history.norms.add(number, seen.norms(), clipping.before)
         clips = None if self.clip_norm is None and self.clip_value is None else clipping
         if kept is not None:
             kept = kept.after(clipping=clips, update=change)

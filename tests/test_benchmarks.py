@@ -187,6 +187,16 @@ def test_update_that_differs_stops_the_measure():
         )
 
 
+def test_norms_that_change_the_training_stop_the_measure():
+    ids = np.random.default_rng(3).integers(0, 65, 50)
+    plain, watched = (ours.text_trainer("lstm", ids, 3, 2, 4, "fused", every) for every in (0, 1))
+    measures._same_losses(plain, watched, "history")
+    with pytest.raises(Disagreement, match=r"history: losses .* 3 kept"):
+        measures._same_losses(plain, ours.text_trainer("lstm", ids, 3, 2, 4, "fused", 1), "history")
+    with pytest.raises(Disagreement, match="0 kept"):
+        measures._same_losses(*(ours.text_trainer("gru", ids, 3, 2, 4, "fused", 0) for _ in range(2)), "history")
+
+
 # What is missing is said
 
 

@@ -17,8 +17,9 @@ import pytest
 
 import minigrad as mg
 from minigrad import Tensor, bptt, checkpoint, clip_grad_norm, clip_grad_value, nn, optim
+from minigrad.bptt.diagnose import diagnose
 from minigrad.character import CharacterModel
-from minigrad.data.chunks import Chunks
+from minigrad.data.chunks import Chunk, Chunks
 from minigrad.errors import CheckpointError, DataError, MinigradError, NonFiniteError
 from minigrad.train import History, Step, Trainer, evaluate
 
@@ -292,6 +293,92 @@ def test_what_moved_is_told_beside_a_record() -> None:
     assert subject.step().change == optim.Update({}, {})
 
 
+@pytest.mark.parametrize("kernel", ["steps", "fused"])
+@pytest.mark.parametrize("clip", [{}, {"clip_norm": 0.01}, {"clip_value": 1e-3}])
+def test_norms_are_kept_every_so_many_updates_from_the_first(clip: dict[str, float], kernel: str) -> None:
+    subject = trainer(model={"layers": 2, "kernel": kernel}, norms_every=3, **clip)
+    plain = trainer(model={"layers": 2, "kernel": kernel}, **clip)
+    records: list[bptt.Record | None] = []
+    plain.run(8, [lambda _, step: records.append(step.record)], record_every=1)
+    subject.run(8)
+    norms = subject.history.norms
+    assert list(norms.updates) == [1, 4, 7]
+    assert norms.states == {"l0": ("h", "c"), "l1": ("h", "c")}
+    for name, states in norms.states.items():
+        for state in states:
+            rows = norms.rows(name, state)
+            assert rows.shape == (3, 7)
+            assert rows.dtype == np.float32
+            for row, update in zip(rows, norms.updates, strict=True):
+                record = records[update - 1]
+                assert record is not None
+                wanted = [r.norm for r in record.sequences[name].readings(state)]
+                np.testing.assert_allclose(row, wanted, rtol=1e-6)
+                assert {n: column[(update - 1) // 3] for n, column in norms.parameters.items()} == {
+                    n: p.norm for n, p in record.parameters.items()
+                }  # before clipping
+    assert weights(subject) == weights(plain)  # whoever looks changes nothing
+
+
+@pytest.mark.parametrize("kernel", ["steps", "fused"])
+def test_the_norms_are_the_same_with_a_record_and_without(kernel: str) -> None:
+    one, two = (trainer(model={"layers": 2, "kernel": kernel}, norms_every=1) for _ in range(2))
+    one.run(5)
+    two.run(5, record_every=2)
+    for name, states in one.history.norms.states.items():
+        for state in states:
+            assert one.history.norms.rows(name, state).tobytes() == two.history.norms.rows(name, state).tobytes()
+
+
+def test_chunks_of_unequal_length_have_norms_of_unequal_length() -> None:
+    class Uneven(Chunks):
+        def next(self) -> Chunk:
+            self.steps = 3 + self.position % 4
+            return super().next()
+
+    def made() -> Trainer:
+        model = Sine()
+        return Trainer(model, optim.Adam(model.parameters()), Uneven(sine(), 1, 2), norms_every=1)
+
+    whole, first, second = made(), made(), made()
+    whole.run(6)
+    first.run(3)
+    second.load_state_dict(first.state_dict())
+    second.run(6)
+    rows = whole.history.norms.rows("l0")
+    lengths, position = [], 0
+    for _ in range(6):
+        lengths.append(3 + position % 4)
+        position += lengths[-1]
+    assert len(set(lengths)) > 2
+    assert (~np.isnan(rows)).sum(axis=1).tolist() == lengths
+    assert second.history.norms.rows("l0").tobytes() == rows.tobytes()
+
+
+def test_a_model_without_time_steps_has_norms_of_its_parameters_alone() -> None:
+    model = Line(dtype=np.float32)
+    subject = Trainer(model, optim.SGD(model.parameters(), lr=0.01), Chunks(sine(26), 4, 2), norms_every=1)
+    subject.run(3)
+    assert subject.history.norms.states == {}
+    assert list(subject.history.norms.parameters["w"]) == list(subject.history.columns["norm_before"])
+
+
+def test_an_update_that_failed_leaves_no_norms() -> None:
+    subject = trainer(norms_every=1)
+    subject.run(2)
+    assert isinstance(subject.state, tuple)
+    subject.state = tuple(Tensor(np.full(s.shape, np.nan, np.float32)) for s in subject.state)
+    with pytest.raises(NonFiniteError):
+        subject.step()
+    assert list(subject.history.norms.updates) == [1, 2]
+
+
+@pytest.mark.parametrize("every", [-1, 0.5, "1", None])
+def test_an_impossible_interval_of_norms_is_refused(every: Any) -> None:
+    with pytest.raises(MinigradError, match=r"norms_every=.*\n  Give a whole number: every so many updates, or 0"):
+        trainer(norms_every=every)
+
+
 def test_history_averages_the_last_and_comes_back() -> None:
     history = History()
     assert math.isnan(history.recent("loss"))
@@ -406,7 +493,7 @@ def test_a_resumed_run_is_the_run_that_was_never_interrupted(optimizer: str, tmp
     def made() -> Trainer:
         return trainer(
             "gru", optimizer, model={"layers": 2, "dropout": 0.3}, clip_norm=0.2,
-            schedule=optim.cosine_decay(40, warmup=5),
+            schedule=optim.cosine_decay(40, warmup=5), norms_every=3,
         )  # fmt: skip
 
     whole = made()
@@ -473,8 +560,11 @@ def replaced(tree: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 def test_junk_in_any_place_of_a_saved_run_is_refused_or_harmless() -> None:
-    subject = trainer(optimizer="momentum", model={"layers": 2, "dropout": 0.3})
-    subject.run(2)
+    subject = trainer(optimizer="momentum", model={"layers": 2, "dropout": 0.3}, norms_every=1)
+    subject.run(2, record_every=1)
+    record = subject.step(record=True).record
+    assert record is not None
+    subject.history.diagnosed(3, diagnose(record))
     state = subject.state_dict()
     messages = []
     for path in places(state):

@@ -12,16 +12,16 @@ from ..engine import Array, Node
 from ..errors import RecordError
 from ..scope import Run
 from .jacobian import Fields, LinearWalk, linear_walk
-from .record import Record, _Comparable, norms_of
+from .record import Comparable, Record, norms_of
 
-__all__ = ["Attribution", "attribution", "attribution_of_losses", "entering"]
+__all__ = ["Attribution", "attribution", "attribution_of_losses", "carried", "entering"]
 
 _ROWS = 1024
 """How many rows, losses times samples, are carried back at once: enough for BLAS, and they stay near the core."""
 
 
 @dataclass(frozen=True, eq=False)
-class Attribution(_Comparable):
+class Attribution(Comparable):
     """‖dL_t/dh_k‖ for every pair of steps k <= t.
 
     L_t is what the loss adds at step t: of the top layer the loss of step t itself. Into a layer below, the layer
@@ -142,7 +142,9 @@ def attribution(record: Record, *, sequence: str | None = None) -> Attribution:
     length = max(1, _ROWS // batch)
     own = walk.astype(s.dtype)
     for first in range(0, len(losses), length):
-        _carry(own, starts, losses[first : first + length], norms)
+        some = losses[first : first + length]
+        for field, rows in carried(own, tuple(g[some] for g in starts), some).items():
+            norms[field][some] = rows
     turn, pairs = slice(None, None, -1 if s.reverse else 1), _pairs(steps, s.lengths, s.reverse)
     return Attribution(
         sequence=s.name, reverse=s.reverse, lengths=s.lengths,
@@ -151,25 +153,33 @@ def attribution(record: Record, *, sequence: str | None = None) -> Attribution:
     )  # fmt: skip
 
 
-def _carry(walk: LinearWalk, starts: Fields, losses: Array, norms: Mapping[str, Array]) -> None:
-    """Carry what enters at some steps back to the first; fill in norms[t, k].
+def carried(walk: LinearWalk, starts: Fields, steps: Array) -> dict[str, Array]:
+    """The norms, at every step, of what enters at some steps and is carried back to the first.
 
-    Every loss and sample has a scale of its own in float64: what is carried stays near 1, in float32 too.
+    Every start and sample has a scale of its own in float64: what is carried stays near 1, in float32 too.
+
+    Args:
+        walk: In whose order time is counted, and in whose type is carried.
+        starts: What enters, (L, N, H) a field; h and c count as two: what c gives to h is not in c's.
+        steps: Where each of them enters, (L,), ascending.
+    Returns:
+        By field, (L, T, N): norms of total derivatives (c's with what it does through h), 0 after the step of entry.
     """
-    waiting = losses.tolist()  # ascending; the latest joins first
+    waiting = steps.tolist()  # the latest joins first
     count, dtype = 0, walk.weight.dtype
     least = float(np.finfo(dtype).tiny) ** 0.4  # whose square is still well inside the type's range
-    found = [np.zeros((len(losses), *walk.real.shape)) for _ in norms]
+    found = [np.zeros((len(steps), *walk.real.shape)) for _ in walk.fields]
     g: Fields = tuple(np.empty((0, *start.shape[1:]), dtype) for start in starts)
     scales = np.empty((0, len(starts[0][0])))
     with np.errstate(all="ignore"):
         for k in range(waiting[-1], -1, -1):
             if waiting and waiting[-1] == k:
                 waiting.pop()
+                joins = slice(len(waiting), len(waiting) + 1)
                 count += 1
-                size = np.hypot.reduce([norms_of(start[k : k + 1]) for start in starts])  # (1, N)
+                size = np.hypot.reduce([norms_of(start[joins]) for start in starts])  # (1, N)
                 size[~(np.isfinite(size) & (size > 0))] = 1
-                new = ((start[k : k + 1] / size[:, :, np.newaxis]).astype(dtype) for start in starts)
+                new = ((start[joins] / size[:, :, np.newaxis]).astype(dtype) for start in starts)
                 g = tuple(np.concatenate(pair) for pair in zip(g, new, strict=True))
                 scales = np.concatenate((scales, size))
             seen = [g[0]]
@@ -189,8 +199,7 @@ def _carry(walk: LinearWalk, starts: Fields, losses: Array, norms: Mapping[str, 
                 np.multiply(scales, size, out=array[:count, k])
             if k:
                 g = walk.back(walk.at(k), g)
-    for array, rows in zip(norms.values(), found, strict=True):
-        array[losses[::-1]] = rows
+    return {field: array[::-1] for field, array in zip(walk.fields, found, strict=True)}
 
 
 def attribution_of_losses(losses: Sequence[Node], *, sequence: str | None = None) -> Attribution:

@@ -27,17 +27,19 @@ from .record import (
     Reading,
     Record,
     SequenceRecord,
+    Settings,
     Term,
     kind_of,
     norms_of,
 )
 
-__all__ = ["backward", "collected", "record"]
+__all__ = ["MOVES", "backward", "collected", "record"]
 
 _NOT_YET = Reading(math.nan, "no backward yet")
 _NO_PATH = Reading(0.0, "no path")
-_MOVES = ("broadcast_to", "concatenate", "getitem", "identity", "reshape", "split", "stack", "swapaxes", "transpose",
+MOVES = ("broadcast_to", "concatenate", "getitem", "identity", "reshape", "split", "stack", "swapaxes", "transpose",
           "unstack")  # fmt: skip
+"""Ops that compute nothing: each element of what they give is one of what they are given."""
 
 
 def backward(loss: Node, keep: Literal["steps", "ops"] = "steps", *, accumulate: bool = False) -> Record:
@@ -190,7 +192,7 @@ class _Collector:
     def record(self, *, complete: bool) -> Record:
         runs = {key.run.number: key.run for key in self.outlets if key.run is not None}
         runs.update((op.run.number, op.run) for _, op in self.kernels)
-        names = _unique([runs[number] for number in sorted(runs)])
+        names = unique_names([runs[number] for number in sorted(runs)])
         with_states = {key.run.number for key in self.outlets if key.run is not None and key.kind == "state"}
         by_kernel = {op.run.number: (op, node.inputs) for node, op in self.kernels}
         makers: dict[str, Callable[[], SequenceRecord]] = {}
@@ -253,6 +255,7 @@ class _Collector:
         return SequenceRecord(
             name=name,
             cell=run.cell,
+            settings=_settings(run, found),
             scope=run.scope,
             reverse=run.reverse,
             kernel=False,
@@ -320,7 +323,7 @@ class _Collector:
                 continue
             name, attributes = node.op.name, node.attributes
             given: list[Any] = [of(p, x) for p, x in zip(node.parents, node.inputs)]
-            if name == "pick" or name in _MOVES:
+            if name == "pick" or name in MOVES:
                 moved = node.op.forward(*given, **attributes)
             elif name == "where":
                 moved = np.where(node.inputs[0], *given[1:])
@@ -431,6 +434,20 @@ class _Collector:
         return Graph(tuple(nodes), tuple(boxes), flows)
 
 
+def _settings(run: Run, found: dict[tuple[str, str, int | None], list[Node]]) -> Settings | None:
+    """What the ops of one step tell of the settings of one of minigrad's own cells."""
+    made = {(kind, symbol): node for (kind, symbol, _), (node, *_) in found.items() if node.op is not None}
+    if run.caller is None or ("state", "h") not in made:
+        return None
+    if run.cell == "RNN":
+        return {"nonlinearity": made["state", "h"].op.name}  # type: ignore[union-attr]
+    if run.cell == "GRU" and ("gate", "n") in made:
+        (total,) = made["gate", "n"].parents
+        from_h = None if total is None else total.parents[1]  # r * (W_n h + b_n), or W_n (r * h) + b_n
+        return {"reset_after": from_h is None or from_h.op is not ops.linear}
+    return {} if run.cell == "LSTM" else None
+
+
 def _outputs(g: Any) -> list[Any]:
     """One gradient an output of an op, without those that nobody needs."""
     return [x for x in g if x is not None] if isinstance(g, list) else [g]
@@ -451,7 +468,7 @@ def _mean(values: Sequence[Array]) -> float:
         return float(sum(float(v.sum(dtype=np.float64)) for v in values) / size) if size else math.nan
 
 
-def _unique(runs: Sequence[Run]) -> dict[int, str]:
+def unique_names(runs: Sequence[Run]) -> dict[int, str]:
     """A name for each run: its own, with its scope where two share it, with a count where even that is shared."""
     names: dict[int, str] = {}
     for run in runs:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from ..clip import norm_of
 from ..engine import Array
+from ..errors import RecordError
+from .attribution import carried
+from .fault import Fault, Zero, fault_in, zero_in
+from .jacobian import LinearWalk, linear_walk
 from .record import Kind, Reading, Record, SequenceRecord, kind_of
 
 __all__ = ["EXPLODES_ABOVE", "VANISHES_BELOW", "Diagnosis", "Lane", "Verdict", "diagnose"]
@@ -48,15 +52,16 @@ class Lane:
         state: "h", or "c".
         first, last: ‖dL/dstate‖ at the earliest and at the latest step that it travels between.
         ratio: first / last, as they stand: with what enters on the way.
-        arriving: For each step, by input time, the share of the latest gradient that arrives there;
-            NaN where there is nothing to measure. See `diagnose`.
+        arriving: For each step, by input time, the share of the latest gradient that arrives there, of the
+            samples that have that step; NaN where there is nothing to measure. See `diagnose`.
         share: The same at the earliest step: what is left in the end.
         peak: The largest of them.
         decades: What one step back adds to log10 of them: the slope of the least-squares line
             through all that are positive and finite. -0.3 halves.
         tenth, thousandth: After how many steps back less than that is left; None: not within the sequence.
-        lost: The latest step, by input time, at which nothing arrives; None: something always does.
-        underflowed: Whether it got lost by becoming smaller than the number type can hold.
+        underflow: After how many steps back what is left is smaller than the number type can hold; None: not
+            within the sequence, or exactly 0 before.
+        lost: The step nearest to the loss, by input time, at which nothing arrives; None: something always does.
     """
 
     state: str
@@ -69,8 +74,13 @@ class Lane:
     decades: float
     tenth: int | None
     thousandth: int | None
+    underflow: int | None
     lost: int | None
-    underflowed: bool
+
+    @property
+    def underflowed(self) -> bool:
+        """Whether it got lost by becoming smaller than the number type can hold."""
+        return self.underflow is not None
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,8 @@ class Diagnosis:
         sequence: Its name in the record.
         state: The field whose lane decides: of several, the one along which most arrives.
         lanes: Every field that the loss depends on.
+        exact: Whether the lanes hold what the latest gradient itself becomes. False: they are an estimate, one
+            hop after the other; see `diagnose`.
         earliest, latest: The steps between which the gradient travels: latest is the one nearest to
             the loss. In a reverse direction, earliest is the larger number.
         enters: The steps at which gradient enters from outside the recurrence: from the loss, or
@@ -90,6 +102,9 @@ class Diagnosis:
             the loss that nothing arrives at.
         bad_forward: The first step whose state is itself NaN or infinite.
         bad_parameters: The parameters whose gradient is NaN or infinite.
+        fault: The first node of the whole graph that is NaN or infinite, with its line. None: there is none, or
+            the record has no ops (keep="ops" keeps them).
+        zero: The first one on the way back, in this sequence or outside of any, that hands on exactly 0; None likewise.
     """
 
     verdict: Verdict
@@ -100,9 +115,12 @@ class Diagnosis:
     earliest: int
     latest: int
     enters: tuple[int, ...]
+    exact: bool
     bad_step: int | None = None
     bad_forward: int | None = None
     bad_parameters: tuple[str, ...] = ()
+    fault: Fault | None = None
+    zero: Zero | None = None
 
     @property
     def lane(self) -> Lane | None:
@@ -128,28 +146,39 @@ class Diagnosis:
 def diagnose(record: Record, *, sequence: str | None = None) -> Diagnosis:
     """Judge how much of the gradient nearest to the loss arrives at the first step of the sequence.
 
-        carry_t = ‖the part of dL/dh_t that came back from step t+1‖ / ‖dL/dh_{t+1}‖
+        g_T = what enters at the latest step T        g_{t-1} = J_t^T g_t        arriving_t = ‖g_t‖ / ‖g_T‖
+
+    With a loss at every step, dL/dh_t also has a part fresh from its own step, and norms look flat although nothing
+    travels. So what the loss of the latest step gives is carried back alone, through the recurrence of this layer
+    and direction: exactly, in float64, from the recorded gates, for RNN, LSTM and GRU. With the loss on the last
+    step alone the recorded gradients are this already, for any cell.
+
+    For one's own cell with gradient that enters on the way (and where weights require no gradient, and so are not
+    in the record) it is an estimate, and `Diagnosis.exact` says so:
+
         arriving_t = carry_t · carry_{t+1} · … · carry_{T-1}
+        carry_t = ‖the part of dL/dh_t that came back from step t+1‖ / ‖dL/dh_{t+1}‖
 
-    With the loss on the last step alone all of dL/dh_t came back, and arriving_t is exactly
-    ‖dL/dh_t‖ / ‖dL/dh_T‖. With a loss at every step, dL/dh_t also has a part fresh from its own
-    step; norms then look flat although nothing travels, and only the part from step t+1 counts. The
-    product is then an estimate, rather too low than too high: each factor is measured on a gradient
-    that is partly fresh, and of a fresh one the directions that die soonest die in the first step.
+    Each factor is measured on a gradient that is partly fresh, and may be too low or too high: the directions that
+    die soonest die in the first step, and what goes from c to h and back is not counted.
 
-    An LSTM's c has a lane of its own. Its part from step t+1 came along the forget gate; where
-    something enters at step t, what comes to c_t through h_t is not counted, being mostly fresh.
-    Of two lanes, the one along which more arrives decides, for it is the memory.
+    An LSTM's c has a lane of its own: its total derivative, with what it does through h. Of two lanes, the one along
+    which more arrives decides, for it is the memory. Of unequal lengths, the samples count that have the latest step.
 
     Raises:
         RecordError: The record has no such sequence.
+
+    Cost: where gradient enters on the way, one walk back in float64: two to four times a kernel's backward in float32.
     """
     s = record.sequence(sequence)
     order = list(range(s.steps))
     if s.reverse:
         order.reverse()  # of two neighbours, the one with the larger input time came first
+    culprits: dict[str, Any] = {}
+    if record.graph is not None:
+        culprits = {"fault": fault_in(record), "zero": zero_in(record, sequence=s.name)}
     if not s.complete:
-        return _verdict("no backward yet", s, {}, order[0], order[-1], ())
+        return _verdict("no backward yet", s, _Lanes({}), order[0], order[-1], (), **culprits)
     norms = {field: s.norms(field) for field in s.gradients if s.reached[field].any()}
     readings = {field: s.readings(field) for field in norms}
     from_outside = np.zeros((s.steps, len(s.lengths)), bool)
@@ -161,76 +190,148 @@ def diagnose(record: Record, *, sequence: str | None = None) -> Diagnosis:
     live = [k for k, t in enumerate(order) if any(r[t].norm != 0 for r in readings.values())]  # NaN != 0
     if not live:
         zero = any(r.kind == "zero" for some in readings.values() for r in some)
-        return _verdict("dead" if zero else "no path", s, {}, order[0], order[-1], enters,
-                        bad_step=order[-1] if zero else None)  # fmt: skip
+        return _verdict("dead" if zero else "no path", s, _Lanes({}), order[0], order[-1], enters,
+                        bad_step=order[-1] if zero else None, **culprits)  # fmt: skip
     end = live[-1]
     start = end
     while start and any(r[order[start - 1]].kind not in ("no path", "padding") for r in readings.values()):
         start -= 1
     path = order[start : end + 1]
-    lanes = {}
-    for field in norms:
-        if readings[field][path[-1]].norm != 0:
-            lanes[field] = _lane(s, field, path, norms[field], from_outside, readings[field])
+    lanes = _lanes(record, s, path, norms, from_outside, readings)
     where = (path[0], path[-1], enters)
 
     bad = [t for t in path if any(r[t].kind == "not finite" for r in readings.values())]
-    culprits = tuple(p.name for p in record.parameters.values() if not np.isfinite(p.gradient).all())
-    if bad or culprits or not math.isfinite(record.loss):
+    parameters = tuple(p.name for p in record.parameters.values() if not np.isfinite(p.gradient).all())
+    if bad or parameters or not math.isfinite(record.loss):
         forward = [t for t in order if not all(np.isfinite(x[t][s.lengths > t]).all() for x in s.states.values())]
         return _verdict("not finite", s, lanes, *where, bad_step=bad[-1] if bad else None,
-                        bad_forward=forward[0] if forward else None, bad_parameters=culprits)  # fmt: skip
+                        bad_forward=forward[0] if forward else None, bad_parameters=parameters, **culprits)  # fmt: skip
     if len(path) == 1:
-        return _verdict("too short", s, lanes, *where)
-    if all(lane.lost is not None for lane in lanes.values()):
+        return _verdict("too short", s, lanes, *where, **culprits)
+    if all(lane.lost is not None for lane in lanes.by_state.values()):
         found = _verdict("dead", s, lanes, *where)
         assert found.lane is not None
-        return _verdict("dead", s, lanes, *where, bad_step=found.lane.lost)
-    if max(lane.peak for lane in lanes.values()) > EXPLODES_ABOVE:
-        return _verdict("exploding", s, lanes, *where)
-    share = max(lane.share for lane in lanes.values())
-    return _verdict("vanishing" if share < VANISHES_BELOW else "healthy", s, lanes, *where)
+        return _verdict("dead", s, lanes, *where, bad_step=found.lane.lost, **culprits)
+    if max(lane.peak for lane in lanes.by_state.values()) > EXPLODES_ABOVE:
+        return _verdict("exploding", s, lanes, *where, **culprits)
+    share = max(lane.share for lane in lanes.by_state.values())
+    return _verdict("vanishing" if share < VANISHES_BELOW else "healthy", s, lanes, *where, **culprits)
+
+
+class _Lanes(NamedTuple):
+    by_state: Mapping[str, Lane]
+    exact: bool = True
 
 
 def _verdict(
-    verdict: Verdict, s: SequenceRecord, lanes: Mapping[str, Lane], earliest: int, latest: int,
-    enters: tuple[int, ...], **found: Any,
+    verdict: Verdict, s: SequenceRecord, lanes: _Lanes, earliest: int, latest: int, enters: tuple[int, ...],
+    **found: Any,
 ) -> Diagnosis:  # fmt: skip
     def weight(field: str) -> tuple[float, ...]:
-        lane = lanes[field]
+        lane = lanes.by_state[field]
         if verdict == "exploding":
             return (lane.peak,)
         alive = sum(share > 0 for share in lane.arriving)  # how far back something arrives
         return (alive, 0.0 if math.isnan(lane.share) else lane.share)
 
-    names = [field for field in s.states if field in lanes]
+    names = [field for field in s.states if field in lanes.by_state]
     names.sort(key=lambda field: field != "h")  # between equals, h
     state = max(names, key=weight) if names else ("h" if "h" in s.states else next(iter(s.states)))
-    return Diagnosis(verdict, _RULES[verdict], s.name, state, lanes, earliest, latest, enters, **found)
+    return Diagnosis(verdict, _RULES[verdict], s.name, state, lanes.by_state, earliest, latest, enters, lanes.exact,
+                     **found)  # fmt: skip
 
 
-def _lane(
-    s: SequenceRecord, field: str, path: list[int], norms: Array, from_outside: Array, readings: list[Reading]
-) -> Lane:
-    came_back = np.where(from_outside, s.arrivals[field]["next"], norms)  # (T, N)
+def _lanes(
+    record: Record, s: SequenceRecord, path: list[int], norms: Mapping[str, Array], from_outside: Array,
+    readings: Mapping[str, list[Reading]],
+) -> _Lanes:  # fmt: skip
+    """The lane of every field that has a gradient at the latest step."""
+    latest = path[-1]
+    last: Mapping[str, Array] | None = norms
+    if from_outside[path[:-1]][:, s.lengths > latest].any():
+        last = _carried(record, s, latest)
+    lanes = {}
+    for field in norms:
+        if readings[field][latest].norm == 0:
+            continue
+        if last is not None:
+            hops = list(_exact(s, path, last[field]))
+        else:
+            came_back = np.where(from_outside, s.arrivals[field]["next"], norms[field])  # (T, N)
+            hops = list(_estimated(s, path, norms[field], came_back))
+        lanes[field] = _lane(s, field, path, hops, readings[field])
+    return _Lanes(lanes, last is not None)
+
+
+def _carried(record: Record, s: SequenceRecord, latest: int) -> dict[str, Array] | None:
+    """The norms of what the latest step's gradient becomes, by field, (T, N); None: only an estimate can be had."""
+    if s.settings is None:
+        return None
+    try:
+        walk = linear_walk(record, sequence=s.name)
+    except RecordError:  # its weights are not in the record
+        return None
+    place = s.steps - 1 - latest if s.reverse else latest  # in the order of the walk
+    found = carried(walk, _entered(walk, latest, place), np.array([place]))
+    return {field: walk.ordered(rows[0]) for field, rows in found.items()}
+
+
+def _entered(walk: LinearWalk, latest: int, place: int) -> tuple[Array, ...]:
+    """dL/dh, and dL/dc without what c gives to h, of the latest step, (1, N, H): all of it has entered there."""
+    s = walk.sequence
+    h, *c = (s.gradients[field][latest].astype(np.float64) for field in walk.fields)
+    if not c:
+        return (h[np.newaxis],)
+    with np.errstate(invalid="ignore"):
+        own = c[0] - h * walk.slopes["c"][place]
+    own[s.arrivals["c"]["outside"][latest] == 0] = 0
+    return h[np.newaxis], own[np.newaxis]
+
+
+class _Hop(NamedTuple):
+    """One step back: from the step before the norm `before` to the one of `part`; log10 of what has arrived so far."""
+
+    time: int
+    before: float
+    part: float
+    exponent: float
+
+
+def _exact(s: SequenceRecord, path: list[int], last: Array) -> Iterator[_Hop]:
+    latest = path[-1]
+    for later, t in zip(path[:0:-1], path[-2::-1], strict=True):
+        both = s.lengths > max(latest, t)
+        before, part, whole = (norm_of(last[k][both]) for k in (later, t, latest))
+        exponent = math.log10(part) - math.log10(whole) if 0 < part < math.inf and 0 < whole < math.inf else math.nan
+        yield _Hop(t, before if whole else 0.0, part, exponent)
+
+
+def _estimated(s: SequenceRecord, path: list[int], norms: Array, came_back: Array) -> Iterator[_Hop]:
+    exponent = 0.0  # the product itself may leave the range of float64
+    for later, t in zip(path[:0:-1], path[-2::-1], strict=True):
+        both = s.lengths > max(later, t)
+        before, part = norm_of(norms[later][both]), norm_of(came_back[t][both])
+        exponent += math.log10(part / before) if 0 < part < math.inf and 0 < before < math.inf else math.nan
+        yield _Hop(t, before, part, exponent)
+
+
+def _lane(s: SequenceRecord, field: str, path: list[int], hops: list[_Hop], readings: list[Reading]) -> Lane:
     arriving = np.full(s.steps, math.nan)
     arriving[path[-1]] = share = 1.0
     lags, logs = [0], [0.0]
-    lost, underflowed = None, False
-    exponent = 0.0  # log10 of what arrives: the product itself may leave the range of float64
-    for lag, (later, t) in enumerate(zip(path[:0:-1], path[-2::-1], strict=True), start=1):
-        both = s.lengths > max(later, t)
-        before, part = norm_of(norms[later][both]), norm_of(came_back[t][both])
+    lost = underflow = None
+    limits = np.finfo(s.dtype)
+    for lag, (t, before, part, exponent) in enumerate(hops, start=1):
         if not (math.isfinite(before) and math.isfinite(part)):
             break
         kind: Kind = kind_of(part, s.dtype)
         if kind != "value" and lost is None and before > 0:
-            limits = np.finfo(s.dtype)
-            lost, underflowed = t, kind == "underflow" or before < float(limits.tiny / limits.eps)
+            lost = t
+            if kind == "underflow" or before < float(limits.tiny / limits.eps):
+                underflow = lag
         if part == 0 or before == 0:
             arriving[path[: len(path) - lag]] = share = 0.0
             break
-        exponent += math.log10(part / before)
         arriving[t] = share = 10.0**exponent if exponent < 308 else math.inf
         if lost is None:
             lags.append(lag)
@@ -247,7 +348,7 @@ def _lane(
     return Lane(
         state=field, first=first, last=last, ratio=ratio, arriving=tuple(arriving.tolist()), share=float(whole),
         peak=float(known.max(initial=0)), decades=_slope(lags, logs), tenth=left(0.1), thousandth=left(0.001),
-        lost=lost, underflowed=underflowed,
+        underflow=underflow, lost=lost,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..engine import Array
 from ..errors import MinigradError, RecordError
-from .record import Record, SequenceRecord, _Comparable
+from .record import Comparable, Record, SequenceRecord
 
 __all__ = ["SATURATED_ABOVE", "SATURATED_BELOW", "Activity", "Gates", "gates"]
 
@@ -32,7 +32,7 @@ _RANGES: dict[str, tuple[float, float]] = {"sigmoid": (0, 1), "tanh": (-1, 1), "
 
 
 @dataclass(frozen=True, eq=False)
-class Activity(_Comparable):
+class Activity(Comparable):
     """One gate or activation over all real steps and samples.
 
     Attributes:
@@ -65,7 +65,7 @@ class Activity(_Comparable):
 
 
 @dataclass(frozen=True, eq=False)
-class Gates(_Comparable):
+class Gates(Comparable):
     """All gates of one walk.
 
     Attributes:

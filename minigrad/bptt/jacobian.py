@@ -17,7 +17,7 @@ from ..errors import RecordError
 from ..nn.unroll import StepCell
 from ..ops import sigmoid
 from ..tensor import Tensor
-from .record import ParameterRecord, Record, SequenceRecord, _Comparable
+from .record import Comparable, ParameterRecord, Record, SequenceRecord
 
 __all__ = ["JacobianCurves", "LinearWalk", "jacobian_curves", "linear_walk", "step_jacobians"]
 
@@ -26,6 +26,18 @@ Fields = tuple[Array, ...]
 
 _BLOCK = 1 << 23
 """How many numbers the Jacobians of a few steps may hold that are formed at once."""
+
+_CHUNK = 1 << 17
+"""How many numbers of a state are worked on at once: what is made of them stays in the cache."""
+
+_TRIED = 8
+"""At how many steps weights are tried on a walk of minigrad's own cells."""
+
+_NEEDS = {
+    "tanh": ("h",), "relu": ("a",), "lstm": ("i", "f", "g", "o", "c"), "reset after": ("r", "z", "n"),
+    "reset before": ("r", "z", "n"),
+}  # fmt: skip
+"""What the slopes of each variant are made of, beside the state before."""
 
 _GATES = {"RNN": ("a",), "LSTM": ("i", "f", "g", "o"), "GRU": ("r", "z", "n")}
 _FIELDS = {"RNN": ("h",), "LSTM": ("h", "c"), "GRU": ("h",)}
@@ -76,8 +88,7 @@ class LinearWalk:
 
     def ordered(self, array: Array) -> Array:
         """An array by input time in the order of the walk, and back."""
-        ordered: Array = array[::-1] if self.sequence.reverse else array
-        return ordered
+        return _walked(self.sequence, array)
 
     def at(self, t: Any) -> dict[str, Array]:
         """The slopes at one step, or at any index of (T, N, …)."""
@@ -163,8 +174,9 @@ def _products(*pairs: tuple[Array, Array]) -> Array:
 def linear_walk(record: Record, *, sequence: str | None = None) -> LinearWalk:
     """The derivative of every step of a walk of `RNNCell`, `LSTMCell` or `GRUCell`, in closed form.
 
-    Which weights the walk used, and whether it is tanh or relu, reset_after or not, is found by computing the
-    recorded gates once more from inputs, states and weights: they have to come out.
+    Which weights the walk used is found by computing recorded gates once more from inputs, states and weights: they
+    have to come out. Of a cell of one's own with such a name that is done for all steps, and for tanh and relu,
+    reset_after and not; of minigrad's own cells, whose settings the record has, for a few steps.
 
     Raises:
         RecordError: There is no such sequence, it is of another cell, or its gates do not come out: of a
@@ -179,40 +191,52 @@ def linear_walk(record: Record, *, sequence: str | None = None) -> LinearWalk:
         )
     real = np.less(np.arange(s.steps)[:, np.newaxis], s.lengths)
     there = real & _there(s)[:, np.newaxis]
+    remedy = "Give the cell itself, cell=…, where it is one of your own, or where its weights require no gradient."
+    candidates = _candidates(record, s)
+    if not candidates:
+        raise RecordError(f"{attempted}: the record holds no weight_ih and weight_hh of its sizes.\n  {remedy}")
     before = {field: _before(s, field) for field in _FIELDS[s.cell]}
     limit = math.sqrt(float(np.finfo(s.dtype).eps))
-    best = None
-    for weights in _candidates(record, s):
-        found = _recomputed(s, {role: p.value.astype(np.float64) for role, p in weights.items()}, before)
-        for variant, computed in found.items():
-            error = _error(s, computed, there)
-            if best is None or error < best[0]:
-                best = (error, variant, computed, weights)
-        if best is not None and best[0] <= limit:
+    tried = np.flatnonzero(there.any(axis=1))
+    if s.settings is not None and len(tried) > _TRIED:
+        tried = tried[np.linspace(0, len(tried) - 1, _TRIED).round().astype(int)]
+    best = (math.inf, "", candidates[0])
+    for weights in candidates:
+        for variant, computed in _recomputed(s, weights, before, tried).items():
+            best = min(best, (_error(s, computed, tried, there), variant, weights), key=lambda found: found[0])
+        if best[0] <= limit:
             break
-    if best is None or best[0] > limit:
-        found_ = "the record holds no weight_ih and weight_hh of its sizes" if best is None else (
-            f"its gates and states differ by {best[0]:.1e} from what the recorded weights give"
-        )
-        raise RecordError(
-            f"{attempted}: {found_}.\n  Give the cell itself, cell=…, where it is one of your own, or where its"
-            " weights require no gradient."
-        )
-    _, variant, computed, weights = best
-    known = {}
-    for name, array in computed.items():  # what backward used; what it had no use for is not recorded
-        recorded = _recorded(s, name)
-        known[name] = array if recorded is None else np.where(np.isnan(recorded), array, recorded).astype(np.float64)
-    order = slice(None, None, -1 if s.reverse else 1)
-    slopes = {
-        name: np.where(there[:, :, np.newaxis], slope, 0)[order]
-        for name, slope in _slopes(variant, known, before).items()
-    }
+    if not best[0] <= limit:
+        found = f"its gates and states differ by {best[0]:.1e} from what the recorded weights give"
+        raise RecordError(f"{attempted}: {found}.\n  {remedy}")
+    _, variant, weights = best
+    known = _known(s, variant, weights, before, there)
+    slopes: dict[str, Array] = {}
+    length = max(1, _CHUNK // max(1, before["h"][0].size))
+    for start in range(0, s.steps, length):
+        steps = slice(start, start + length)
+        some = {name: array[steps].astype(np.float64) for name, array in known.items()}
+        for name, slope in _slopes(variant, some, {field: b[steps] for field, b in before.items()}).items():
+            if name not in slopes:
+                slopes[name] = np.empty(before["h"].shape)
+            slopes[name][steps] = _masked(slope, there[steps])
     return LinearWalk(
         sequence=s, variant=variant, weights=weights, weight=weights["weight_hh"].value.astype(np.float64),
-        real=there[order], slopes=slopes,
-        before={field: np.where(there[:, :, np.newaxis], b, 0)[order] for field, b in before.items()},
+        real=_walked(s, there), slopes={name: _walked(s, slope) for name, slope in slopes.items()},
+        before={field: _walked(s, _masked(b, there)) for field, b in before.items()},
     )  # fmt: skip
+
+
+def _masked(array: Array, there: Array) -> Array:
+    """0 where nothing is there."""
+    masked: Array = array if there.all() else np.where(there[:, :, np.newaxis], array, 0)
+    return masked
+
+
+def _walked(s: SequenceRecord, array: Array) -> Array:
+    """An array by input time in the order of the walk, and back."""
+    walked: Array = array[::-1] if s.reverse else array
+    return walked
 
 
 def _there(s: SequenceRecord) -> Array:
@@ -255,29 +279,63 @@ def _candidates(record: Record, s: SequenceRecord) -> list[dict[str, ParameterRe
     return found
 
 
-def _recomputed(s: SequenceRecord, w: Mapping[str, Array], before: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
-    """By variant, the gates and states that these weights give, by input time."""
-    x, h, size = s.inputs.astype(np.float64), before["h"], s.states["h"].shape[-1]
+def _recomputed(
+    s: SequenceRecord, weights: Mapping[str, ParameterRecord], before: Mapping[str, Array], at: Array
+) -> dict[str, dict[str, Array]]:
+    """By variant, the gates and states that these weights give at some input times, in float64."""
+    w = {role: p.value.astype(np.float64) for role, p in weights.items()}
+    x, h, size = s.inputs[at].astype(np.float64), before["h"][at], s.states["h"].shape[-1]
+    settings = s.settings or {}
     with np.errstate(all="ignore"):
         from_x = x @ w["weight_ih"].T + w.get("bias_ih", 0)
         from_h = h @ w["weight_hh"].T + w.get("bias_hh", 0)
         if s.cell == "RNN":
             a = from_x + from_h
-            return {"tanh": {"a": a, "h": np.tanh(a)}, "relu": {"a": a, "h": np.maximum(a, 0)}}
+            by_variant = {"tanh": {"a": a, "h": np.tanh(a)}, "relu": {"a": a, "h": np.maximum(a, 0)}}
+            return {v: x for v, x in by_variant.items() if settings.get("nonlinearity", v) == v}
         if s.cell == "LSTM":
             i, f, g, o = np.split(from_x + from_h, 4, axis=-1)
             i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
-            c = f * before["c"] + i * g
+            c = f * before["c"][at] + i * g
             return {"lstm": {"i": i, "f": f, "g": g, "o": o, "h": o * np.tanh(c), "c": c}}
         x_n, m = from_x[..., 2 * size :], from_h[..., 2 * size :]
         r, z = np.split(sigmoid((from_x + from_h)[..., : 2 * size]), 2, axis=-1)
-        again = (r * h) @ w["weight_hh"][2 * size :].T
-        if "bias_hh" in w:
-            again = again + w["bias_hh"][2 * size :]
         found = {}
-        for variant, n in (("reset after", np.tanh(x_n + r * m)), ("reset before", np.tanh(x_n + again))):
-            found[variant] = {"r": r, "z": z, "n": n, "m": m, "h": (1 - z) * n + z * h}
+        for after in (True, False):
+            if settings.get("reset_after", after) != after:
+                continue
+            again = (r * h) @ w["weight_hh"][2 * size :].T
+            if "bias_hh" in w:
+                again = again + w["bias_hh"][2 * size :]
+            n = np.tanh(x_n + (r * m if after else again))
+            found["reset after" if after else "reset before"] = {"r": r, "z": z, "n": n, "h": (1 - z) * n + z * h}
         return found
+
+
+def _known(
+    s: SequenceRecord, variant: str, weights: Mapping[str, ParameterRecord], before: Mapping[str, Array], there: Array
+) -> dict[str, Array]:
+    """What the slopes are made of, by input time: what backward used, and computed anew what it had no use for."""
+    known = {}
+    for name in _NEEDS[variant]:
+        recorded = _recorded(s, name)
+        missing = there.any(axis=1)
+        if recorded is not None:
+            missing = missing & np.isnan(recorded).any(axis=(1, 2))
+        array = np.full(before["h"].shape, np.nan) if recorded is None else recorded
+        if missing.any():
+            at = np.flatnonzero(missing)
+            array = array.astype(np.float64)
+            array[at] = np.where(np.isnan(array[at]), _recomputed(s, weights, before, at)[variant][name], array[at])
+        known[name] = array
+    if variant == "reset after":  # m = W_n h + b_n is no gate
+        size = s.states["h"].shape[-1]
+        w_n = weights["weight_hh"].value[2 * size :].astype(np.float64)
+        with np.errstate(all="ignore"):
+            known["m"] = (before["h"].reshape(-1, size) @ w_n.T).reshape(before["h"].shape)
+            if "bias_hh" in weights:
+                known["m"] += weights["bias_hh"].value[2 * size :]
+    return known
 
 
 def _recorded(s: SequenceRecord, name: str) -> Array | None:
@@ -285,17 +343,17 @@ def _recorded(s: SequenceRecord, name: str) -> Array | None:
     return s.states[name] if name in s.states else s.gates.get(name)
 
 
-def _error(s: SequenceRecord, computed: Mapping[str, Array], there: Array) -> float:
+def _error(s: SequenceRecord, computed: Mapping[str, Array], at: Array, there: Array) -> float:
     """The largest difference to what was recorded, as a part of the largest number there (at least 1)."""
     worst = 0.0
     for name, array in computed.items():
         recorded = _recorded(s, name)
         if recorded is None:
             continue
-        some = there[:, :, np.newaxis] & np.isfinite(recorded) & np.isfinite(array)
-        scale = np.max(np.abs(recorded), where=some, initial=1)
+        some = there[at, :, np.newaxis] & np.isfinite(recorded[at]) & np.isfinite(array)
+        scale = np.max(np.abs(recorded[at]), where=some, initial=1)
         with np.errstate(invalid="ignore"):
-            worst = max(worst, float(np.max(np.abs(array - recorded), where=some, initial=0) / scale))
+            worst = max(worst, float(np.max(np.abs(array - recorded[at]), where=some, initial=0) / scale))
     return worst
 
 
@@ -320,7 +378,7 @@ def _slopes(variant: str, v: Mapping[str, Array], before: Mapping[str, Array]) -
 
 
 @dataclass(frozen=True, eq=False)
-class JacobianCurves(_Comparable):
+class JacobianCurves(Comparable):
     """How much of a change of the state, or of a gradient on its way back, is left over a number of steps.
 
         d state_t / d state_k = J_t J_{t-1} … J_{k+1}         J_t = d state_t / d state_{t-1}, (S, S)

@@ -13,9 +13,9 @@ from ..engine import Array, Node
 from ..nn.fused import Kernel
 from .record import Lazy, SequenceRecord, StackedTerms, norms_of
 
-__all__ = ["latest", "sequence_of", "terms_of"]
+__all__ = ["TRACE_FIELDS", "latest", "sequence_of", "terms_of"]
 
-_FIELDS = {"h": "hidden", "c": "cell"}
+TRACE_FIELDS = {"h": "hidden", "c": "cell"}
 """Where a trace keeps dL/dh_t and dL/dc_t."""
 
 
@@ -74,6 +74,7 @@ def sequence_of(
     return SequenceRecord(
         name=name,
         cell=run.cell,
+        settings={setting: getattr(op.cell, setting) for setting in op.fusion.settings},
         scope=run.scope,
         reverse=run.reverse,
         kernel=True,
@@ -83,7 +84,7 @@ def sequence_of(
         initial=initial,
         gates={symbol: gates[symbol] for symbol in symbols},
         gradients=nothing if trace is None else {
-            field: saved.arrangement.restored(getattr(trace, _FIELDS[field])) for field in states
+            field: saved.arrangement.restored(getattr(trace, TRACE_FIELDS[field])) for field in states
         },
         initial_gradients={
             field: given[field] if given.get(field) is not None else np.full_like(initial[field], blank)

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -20,12 +20,15 @@ from ..engine import Array
 from ..errors import RecordError
 from ..optim import Update
 
-__all__ = ["Box", "Flow", "Graph", "Kind", "Lazy", "OpNode", "ParameterRecord", "Reading", "Record", "SequenceRecord",
-           "StackedTerms", "Term", "kind_of", "norms_of"]  # fmt: skip
+__all__ = ["Box", "Comparable", "Flow", "Graph", "Kind", "Lazy", "OpNode", "ParameterRecord", "Reading", "Record",
+           "SequenceRecord", "Settings", "StackedTerms", "Term", "kind_of", "norms_of"]  # fmt: skip
 
 Kind = Literal["value", "zero", "underflow", "not finite", "no path", "padding", "no backward yet"]
 """What a gradient norm is: a number, exactly 0, below the smallest normal number of its type, NaN or
 infinite, of something that the loss does not depend on, past the end of a sequence, or not computed."""
+
+Settings: TypeAlias = Mapping[str, str | bool]
+"""Of a cell, by name."""
 
 
 class Reading(NamedTuple):
@@ -59,7 +62,7 @@ def norms_of(array: Array) -> Array:
     return norms
 
 
-class _Comparable:
+class Comparable:
     """Equality of frozen dataclasses that hold arrays: equal in type, shape and every bit pattern's value."""
 
     def __eq__(self, other: object) -> bool:
@@ -91,12 +94,14 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class SequenceRecord(_Comparable):
+class SequenceRecord(Comparable):
     """One layer and direction over time. Arrays are indexed by input time: step t=1 is index 0.
 
     Attributes:
         name: `l0`, `l0_reverse`, …; the key in `Record.sequences`.
         cell: The cell's name: "LSTM".
+        settings: What settles the equations of one of minigrad's own cells: {"nonlinearity": "tanh"} of RNN,
+            {"reset_after": True} of GRU, {} of LSTM. None: a cell of one's own, whatever its name.
         scope: The path above the time steps: ("lstm",).
         reverse: Whether it walked from the last step to the first.
         kernel: Whether one op did the whole walk: then `Record.graph` has none of its steps, until
@@ -119,6 +124,7 @@ class SequenceRecord(_Comparable):
 
     name: str
     cell: str
+    settings: Settings | None
     scope: tuple[str, ...]
     reverse: bool
     kernel: bool
@@ -217,7 +223,7 @@ class Term(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class StackedTerms(_Comparable, Sequence[Term]):
+class StackedTerms(Comparable, Sequence[Term]):
     """The terms of one walk that a kernel did at once: a `Term` is made when somebody asks for it.
 
     Attributes:
@@ -264,7 +270,7 @@ class Lazy(Mapping[str, Any]):
 
 
 @dataclass(frozen=True, eq=False)
-class ParameterRecord(_Comparable):
+class ParameterRecord(Comparable):
     """A parameter's gradient and the terms that sum to it.
 
     Attributes:
@@ -368,7 +374,7 @@ class Flow(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Graph(_Comparable):
+class Graph(Comparable):
     """The recorded computation: its ops, and the boxes and flows that they add up to."""
 
     nodes: tuple[OpNode, ...]
@@ -377,7 +383,7 @@ class Graph(_Comparable):
 
 
 @dataclass(frozen=True, eq=False)
-class Record(_Comparable):
+class Record(Comparable):
     """What one backward pass left behind.
 
     Attributes:
@@ -441,7 +447,7 @@ class Record(_Comparable):
         return record
 
 
-_FORMAT = archive.Format("minigrad record", 2, RecordError, "Give a file that record.save wrote.")
+_FORMAT = archive.Format("minigrad record", 3, RecordError, "Give a file that record.save wrote.")
 
 _TYPES = {
     t.__name__: t

@@ -12,7 +12,7 @@ import numpy as np
 from ..clip import norm_of
 from ..engine import Array
 from ..errors import RecordError
-from .record import ParameterRecord, Record, SequenceRecord, StackedTerms, Term, _Comparable
+from .record import Comparable, ParameterRecord, Record, SequenceRecord, StackedTerms, Term
 
 __all__ = ["StepTerms", "step_terms"]
 
@@ -24,7 +24,7 @@ _CANCELS = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class StepTerms(_Comparable):
+class StepTerms(Comparable):
     """What every step of one walk adds to the gradient of one parameter.
 
         dL/dW = sum_t term_t        term_t = dL/da_t^T h_{t-1}   (for W_hh; x_t for W_ih, 1 for a bias)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..clip import Clipping, _angle, norm_of
+from ..clip import Clipping, angle, norm_of
 from ..engine import Array
 from ..errors import MinigradError, RecordError, ShapeError
 from .attribution import entering
 from .jacobian import Fields, LinearWalk, linear_walk
-from .record import Record, _Comparable, norms_of
+from .record import Comparable, Record, norms_of
 
 __all__ = ["QUANTILES", "ClippingEffect", "Norms", "clipping_effects", "norms_over_training"]
 
@@ -26,7 +26,7 @@ _HALF, _TEN = 0.5, 10.0
 
 
 @dataclass(frozen=True, eq=False)
-class Norms(_Comparable):
+class Norms(Comparable):
     """The gradient norms of many updates, and what clipping did to them.
 
     Attributes:
@@ -108,7 +108,7 @@ def norms_over_training(before: Iterable[float | Clipping], after: Iterable[floa
 
 
 @dataclass(frozen=True, eq=False)
-class ClippingEffect(_Comparable):
+class ClippingEffect(Comparable):
     """What one kind of clipping does to one gradient: that of a walk's weights and biases, as one long vector.
 
     Attributes:
@@ -199,7 +199,7 @@ def _effect(record: Record, walk: LinearWalk, kind: str, threshold: float) -> Cl
     return ClippingEffect(
         kind=kind, threshold=threshold, norm_before=before, norm_after=left,
         removed=away / before if before and math.isfinite(before) else math.nan,
-        angle=math.nan if not before or not left else 0.0 if straight else _angle(gradients, clipped),
+        angle=math.nan if not before or not left else 0.0 if straight else angle(gradients, clipped),
         limited=limited, ratio_before=ratio, ratio_after=after,
     )  # fmt: skip
 

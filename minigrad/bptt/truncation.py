@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ..clip import _angle, norm_of
+from ..clip import angle, norm_of
 from ..engine import Array
 from ..errors import MinigradError
 from .attribution import entering
 from .jacobian import linear_walk
-from .record import Record, _Comparable
+from .record import Comparable, Record
 
 __all__ = ["Truncation", "truncation"]
 
 
 @dataclass(frozen=True, eq=False)
-class Truncation(_Comparable):
+class Truncation(Comparable):
     """The gradient of a walk's weights, cut between chunks of k steps, beside the whole gradient.
 
     Arrays are (K,), one entry a truncation length.
@@ -99,7 +99,7 @@ def truncation(record: Record, *, lengths: Sequence[int] | None = None, sequence
         cut_off = [sums[role][k] for role in sums]
         missing = [norm_of(a - b) for a, b in zip(full, cut_off, strict=True)]
         norms[k] = math.hypot(*map(norm_of, cut_off))
-        angles[k] = _angle(full, cut_off) if whole and norms[k] else math.nan
+        angles[k] = angle(full, cut_off) if whole and norms[k] else math.nan
         lost[k] = math.hypot(*missing) / whole if whole else math.nan
         for role, away, some in zip(sums, missing, full, strict=True):
             size = norm_of(some)

@@ -14,13 +14,18 @@ from typing import NoReturn
 from .. import __version__
 from ..errors import MinigradError
 from . import bptt as bptt
+from . import check as check
+from . import course as course
 from . import data as data
+from . import hint as hint
+from . import lesson as lesson
+from . import progress as progress
 from . import sample as sample
 from . import train as train
 
 __all__ = ["COMMANDS", "Parser", "run"]
 
-COMMANDS: tuple[ModuleType, ...] = (bptt, train, sample, data)
+COMMANDS: tuple[ModuleType, ...] = (bptt, train, sample, data, course, lesson, check, hint, progress)
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,4 +1,4 @@
-"""Train character models for a moment and show what the gradient does on its way back through time."""
+"""Show what the gradient of a character model does on its way back through time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,9 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .. import __version__, bptt, checkpoint
 from ..atomic import replacing
+from ..bptt import storage
 from ..bptt.attribution import attribution
-from ..bptt.diagnose import diagnose
+from ..bptt.diagnose import Diagnosis, diagnose
+from ..bptt.fault import Fault, Zero
 from ..bptt.gates import gates
+from ..bptt.history import History
 from ..bptt.jacobian import jacobian_curves
 from ..bptt.record import Reading, SequenceRecord, kind_of
 from ..bptt.terms import step_terms
@@ -33,6 +36,7 @@ from ..character import CELLS, CharacterModel
 from ..clip import clip_grad_norm
 from ..data.text import Text, read_text, visible
 from ..errors import CheckpointError, DrawError, MinigradError
+from ..nn.init import INITIALISERS, initialise
 from ..optim import Adam
 from ..tensor import Tensor
 from ..terminal import Output
@@ -49,55 +53,90 @@ _STEPS = 40
 _WINDOW, _BATCH, _RATE, EMBEDDING = 32, 16, 0.01, 16  # of the training
 _MOMENTS = 50  # of the training, on a page
 _MAP_FROM = 10  # longer sequences get a strip beside the chosen level: there the middle is folded
-_DEFAULTS = {"cell": "all", "hidden": 32, "train": 120, "seed": 0}
+_CHUNKS = 4  # into which the picture of truncation cuts the steps
+_DEFAULTS = {"cell": tuple(CELLS), "hidden": (32,), "init": ("uniform",), "train": 120, "seed": 0}
 """What a model from a file brings along itself."""
 
-_SHOW = ("terms", "jacobian", "attribution", "gates", "clipping", "truncation")
+_MOST_COMPARED = 12
+"""How many models one call trains and shows side by side."""
+
+_MEASURES: Mapping[str, Callable[..., storage.Measure]] = {
+    "terms": step_terms, "jacobian": jacobian_curves, "attribution": attribution, "gates": gates,
+    "clipping": clipping_effects, "truncation": truncation,
+}  # fmt: skip
+"""What --show may name."""
 
 _NOTES = """\
-FILE is read from its start: T characters are the input, and each has the next one as its target, so a
-text of n characters has at most n - 1 steps. The weights are trained on windows from anywhere in it.
+FILE is read from its start: T characters are the input, and each has the next
+one as its target, so a text of n characters has at most n - 1 steps. The
+weights are trained on windows from anywhere in it.
 
-The gradient starts at the last character's loss only (--loss last), so that every step shows what
-travelled back to it, and nothing else. With --loss all it starts at the mean of all steps' losses, as
-in training: each step's own loss then covers what came from afar.
+The gradient starts at the last character's loss only (--loss last), so that
+every step shows what travelled back to it, and nothing else. With --loss all it
+starts at the mean of all steps' losses, as in training: each step's own loss
+then covers what came from afar.
 
---show adds to the report, for each cell and layer:
+--cell, --hidden and --init take lists, by commas: --hidden 16,64,256 --init
+uniform,orthogonal. Each cell is then trained in each size from each start, at
+most 12 in all, and shown side by side. --init is that of the recurrent weights
+alone; the others start as always, from the same seed.
+
+--show adds to the report, for each cell and layer, and one picture a cell:
   terms        what each step adds to the gradient of the shared weights
-  jacobian     how much the products of the steps' Jacobians let through; work grows with H³
-  attribution  how far back the loss of each step reaches: a triangle (most of it with --loss all)
+  jacobian     how much the products of the steps' Jacobians let through; work
+               grows with H³
+  attribution  how far back the loss of each step reaches: a triangle (most of
+               it with --loss all; the picture is of the last loss)
   gates        which gates are saturated, and for how long units remember
-  clipping     by norm, by value and in backward on the same gradient; how often it fired in training
+  clipping     by norm, by value and in backward on the same gradient; how often
+               it fired in training
   truncation   what truncated backpropagation loses, by the length of its chunks
+               (the picture is of four chunks)
+The pictures, lstm_terms.svg and so on, have the measure's numbers on the
+unrolled graph: beyond 10 steps as a strip, one tile a step. That of clipping,
+lstm_clipping_backward.svg, is of clipping in backward; lstm_clipping.svg is
+always there, of clipping by norm.
 
---json prints one document, all its numbers finite (null where there is none; "kind" then says why):
-  format "minigrad bptt", version 2, minigrad, text {name, characters, vocabulary}, settings {…},
+--model FILE also shows what the gradient did while that model was trained, if
+its run kept norms (minigrad train --norms-every).
+
+--json prints one document, which docs/json.md describes. All its numbers are
+finite: null where there is none, and "kind" then says why.
+  format "minigrad bptt", version 4, minigrad
+  text {name, characters, vocabulary}, settings {…}
   files     the picture of all cells, where there are several
-  cells {rnn, lstm, gru: {
-    training  {first_loss, last_loss, even_guess, clipped}: nats a character; null with --train 0
+  cells {rnn, lstm, gru; with several sizes or starts lstm_h16, lstm_orthogonal,
+      lstm_h16_orthogonal: {
+    cell, hidden, init (null: a model from a file)
+    training  {first_loss, last_loss, even_guess, clipped}: nats a character;
+              null with --train 0, and of a model from a file
     loss      of the sequence shown
-    sequences {l0, … one a layer: {verdict, rule: what the gradient does, and by which rule,
-      steps   [{t from 1, character, label, target, loss, dL_dh {norm, kind}, dL_dc (LSTM),
-               terms {parameter: {norm, kind}}: what this step adds to each parameter's gradient}],
+    sequences {l0, … one a layer: {
+      verdict, rule: what the gradient does, and by which rule
+      diagnosis {state that decides, exact (false: an estimate), earliest and
+              latest step, share that arrives, ratio of the norms, decades a
+              step back; steps back until less is left than a tenth, a
+              thousandth, the number type can hold (underflow): null where that
+              never is; first_fault {what, op, scope, t, source, own},
+              first_zero {op, scope, t, source, norm, to, why}: null where there
+              is none, or --level keeps no ops (strip, cell)}
+      steps   [{t from 1, character, label, target, loss, dL_dh {norm, kind},
+              dL_dc (LSTM), terms {parameter: {norm, kind}}: what this step adds
+              to each parameter's gradient}]
       show    {…}: only with --show, see below}}
-    parameters  {name: {shape, weight_norm, gradient {norm, kind}}}: before clipping
+    parameters {name: {shape, weight_norm, gradient {norm, kind}}}: before
+              clipping
     clipping  {threshold, norm_before, norm_after, coefficient, fired}
     files     [path, …]}}
-  kind is one of: value, zero, underflow, not finite, no path, padding, no backward yet.
-  show has what was asked for; lists are by step from t=1, null where there is no such number:
-    terms        {parameter: {total, norms, shares, cosines, from_last, from_first}}
-    jacobian     {sample, fields, weight_norms, radii, gamma; lists by steps back from the last one:
-                 times (null: the initial state), step_largest, step_smallest, and as log10 (null: 0)
-                 largest, smallest, path_largest, path_smallest, rest, bound}
-    attribution  {enters, rounding, norms {h, c: [[‖dL_t/dstate_k‖ by k] by t]}}
-    gates        {low, high, keeps, still, half_lives (null: never), gates {symbol: {kind, mean, low,
-                 high, slope, slope_by_step}}}
-    clipping     {effects [{kind, threshold, norm_before, norm_after, removed, angle, limited,
-                 ratio_before, ratio_after}], training {updates, not_finite, mean, quantiles, fired,
-                 removed, lowest, suggested, highest, would_fire}: null with --train 0}
-    truncation   {lengths, full, norms, angles, lost, lost_by_weight {parameter: […]}}
+  kind is one of: value, zero, underflow, not finite, no path, padding, no
+  backward yet.
+  show has by name what was asked for, each a document of its own, which
+  minigrad.bptt.storage.from_json reads: terms (a list, one a parameter),
+  jacobian, attribution, gates, clipping (a list: by norm, by value, in
+  backward, and the norms of training), truncation.
 
-Exit status: 0; 2 bad input, or no engine could draw (then the .dot sources are written); 130 Ctrl-C."""
+Exit status: 0; 2 bad input, or no engine could draw (then the .dot sources are
+written); 130 Ctrl-C."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,13 +146,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--text", metavar="FILE", help="the text to read; default: the help texts of Python itself, in English")
     add("--encoding", metavar="NAME", help="how FILE spells its characters; default: utf-8")
     add("--model", metavar="FILE", help="look at a model that minigrad train saved, on its own text or on --text")
-    add("--cell", choices=(*CELLS, "all"), help="default: all, side by side")
+    add("--cell", metavar="LIST", type=_names(tuple(CELLS)), help="rnn, lstm, gru; default: all, side by side")
     add("--steps", metavar="T", type=whole(2), help=f"time steps, from 2; default: {_STEPS}, or what the text has")
-    add("--hidden", metavar="H", type=whole(1, 4096), help="size of the state, 1 to 4096; default: 32")
+    add("--hidden", metavar="LIST", type=_sizes, help="sizes of the state, 1 to 4096; default: 32")
+    add("--init", metavar="LIST", type=_names(tuple(INITIALISERS)),
+        help=f"starts of the recurrent weights: {', '.join(INITIALISERS)}; default: uniform")
     add("--train", metavar="N", type=whole(0), help="updates before, from 0; default: 120")
     add("--clip", metavar="C", type=positive, default=1.0, help="clip the gradient at this norm; default: 1")
     add("--loss", choices=("last", "all"), default="last", help="where the gradient starts, see below; default: last")
-    add("--show", metavar="LIST", type=_list, default=(), help="measures to add, by commas, or all; see below")
+    add("--show", metavar="LIST", type=_names(tuple(_MEASURES)), default=(),
+        help="measures to add, by commas, or all; see below")
     add("--level", choices=draw.LEVELS, default="gate", help="how much of a step the picture shows; default: gate")
     add("--all", action="store_true", help="every step in pictures and tables; otherwise the middle is folded")
     add("--format", choices=FORMATS, default="svg", help="of the pictures (pdf needs --engine dot); default: svg")
@@ -125,13 +167,66 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--open", action="store_true", help="open the pictures in the browser")
 
 
-def _list(given: str) -> tuple[str, ...]:
-    """What --show names, each once."""
-    names = [name.strip() for name in given.split(",")]
-    unknown = [name for name in names if name not in (*_SHOW, "all")]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"found {unknown[0][:40]!r}; choose from {', '.join(_SHOW)}, or all")
-    return _SHOW if "all" in names else tuple(dict.fromkeys(names))
+def _names(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """Some of these names by commas, each once, or all."""
+
+    def parse(given: str) -> tuple[str, ...]:
+        names = [name.strip() for name in given.split(",")]
+        unknown = [name for name in names if name not in (*known, "all")]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"found {unknown[0][:40]!r}; choose from {', '.join(known)}, or all")
+        return known if "all" in names else tuple(dict.fromkeys(names))
+
+    return parse
+
+
+def _sizes(given: str) -> tuple[int, ...]:
+    """Sizes of the state by commas, each once."""
+    return tuple(dict.fromkeys(whole(1, 4096)(size) for size in given.split(",")))
+
+
+class _Variant(NamedTuple):
+    """One of the models that are compared.
+
+    Attributes:
+        key: In the document and in names of files: "lstm", "lstm_h64_orthogonal".
+        title: In reports and pictures: "LSTM", "LSTM H=64 orthogonal".
+        cell, hidden: Of the model.
+        init: Of its recurrent weights; None: a model from a file.
+    """
+
+    key: str
+    title: str
+    cell: str
+    hidden: int
+    init: str | None
+
+
+def _variants(args: argparse.Namespace) -> list[_Variant]:
+    """Every cell in every size from every start; named by what differs.
+
+    Raises:
+        MinigradError: There are too many.
+    """
+    count = len(args.cell) * len(args.hidden) * len(args.init)
+    if count > _MOST_COMPARED:
+        raise MinigradError(
+            f"--cell, --hidden, --init: {len(args.cell)} × {len(args.hidden)} × {len(args.init)} models are {count},"
+            f" more than {_MOST_COMPARED}.\n  Give shorter lists."
+        )
+    variants = []
+    for cell in args.cell:
+        for hidden in args.hidden:
+            for init in args.init:
+                keys, titles = [cell], [cell.upper()]
+                if len(args.hidden) > 1:
+                    keys.append(f"h{hidden}")
+                    titles.append(f"H={hidden}")
+                if len(args.init) > 1:
+                    keys.append(init)
+                    titles.append(init)
+                variants.append(_Variant("_".join(keys), " ".join(titles), cell, hidden, init))
+    return variants
 
 
 def run(args: argparse.Namespace) -> int:
@@ -142,30 +237,36 @@ def run(args: argparse.Namespace) -> int:
     """
     model = _loaded(args)
     text = read_text(args.text, args.encoding)
-    cells = list(CELLS) if args.cell == "all" else [args.cell]
+    variants = _variants(args)
     args.steps = _steps(args.steps, text)
     _check_drawing(args)
-    _check_memory(args, cells, len(text.characters), 1 if model is None else model.layer.num_layers)
+    _check_memory(args, variants, len(text.characters), 1 if model is None else model.layer.num_layers)
     if model is not None:
         text = dataclasses.replace(text, characters=model.characters, ids=model.ids(text.text[: args.steps + 1]))
-    names = ["cells"] * (len(cells) > 1)
-    for cell in cells:
+    names = ["cells"] * (len(variants) > 1)
+    for key, *_ in variants:
         walks = [""] if model is None or len(model.layer.walks) == 1 else [f"_{w.name}" for w in model.layer.walks]
-        names += [f"{cell}_layers"] * (len(walks) > 1)
-        names += [f"{cell}{walk}_{what}" for walk in walks for what in (*_levels(args), "clipping")]
+        names += [f"{key}_layers"] * (len(walks) > 1)
+        drawn = [*_levels(args), "clipping", *["clipping_backward"] * ("clipping" in args.show)]
+        names += [f"{key}{walk}_{what}" for walk in walks for what in drawn]
+        names += [f"{key}_{measure}" for measure in _shown_whole(args)]
     _check_folder("--out", args.out, [f"{name}.{args.format}" for name in names])
     if args.html is not None:
         _check_folder("--html", os.path.dirname(args.html) or "." * bool(args.html), [os.path.basename(args.html)])
     say: Callable[[str], None] = (lambda line: None) if args.json else (lambda line: print(line, flush=True))
-    for line in _plan(args, cells, text, model):
+    for line in _plan(args, variants, text, model):
         say(line)
     looks = {}
-    for cell in cells:
-        looks[cell] = _look(cell, args, text) if model is None else _look_at(model, None, args, text)
+    width = max(9, *(len(variant.title) for variant in variants))
+    for variant in variants:
+        look = _look(variant, args, text) if model is None else _look_at(variant, model, None, args, text)
+        if args.past is not None and "clipping" in args.show:
+            look = look._replace(norms=_norms(args.past))
+        looks[variant.key] = look._replace(measured={s: _measured(look, s, args) for s in look.record.sequences})
         if model is None:
-            say(_training_line(cell, looks[cell].training, args.train))
+            say(_training_line(f"{variant.title:{width}}", look.training, args.train))
     if not args.json:
-        for renderable in _reports(looks, args):
+        for renderable in (*_reports(looks, args), *_training(args.past)):
             Output().print(renderable)
     files, failure = _draw(looks, args)
     if args.html:
@@ -193,7 +294,7 @@ def _loaded(args: argparse.Namespace) -> CharacterModel | None:
     if args.model is None:
         for name, default in _DEFAULTS.items():
             setattr(args, name, default if getattr(args, name) is None else getattr(args, name))
-        args.updates = args.train
+        args.updates, args.past = args.train, None
         args.encoding = args.encoding or "utf-8"
         return None
     for name in _DEFAULTS:
@@ -204,6 +305,10 @@ def _loaded(args: argparse.Namespace) -> CharacterModel | None:
     history = state["training"].get("history")
     loss = history.get("loss") if isinstance(history, dict) else None
     args.updates = len(loss) if isinstance(loss, np.ndarray) and loss.ndim else 0
+    try:
+        args.past = History.restored(state)
+    except CheckpointError:  # the model can be looked at all the same
+        args.past = None
     model.eval()  # no dropout: the pictures show the model as it is
     if args.text is None:
         text = state.get("text")
@@ -216,7 +321,8 @@ def _loaded(args: argparse.Namespace) -> CharacterModel | None:
                 f"--model {args.model}: its text is gone from {args.text!r}.\n  Give --text FILE: that one, or another."
             )
     args.encoding = args.encoding or "utf-8"
-    args.cell, args.hidden, args.train, args.seed = model.settings["cell"], model.layer.hidden_size, 0, None
+    args.cell, args.hidden, args.init = (model.settings["cell"],), (model.layer.hidden_size,), (None,)
+    args.train, args.seed = 0, None
     return model
 
 
@@ -250,20 +356,24 @@ def _check_drawing(args: argparse.Namespace) -> None:
         raise MinigradError("--open: --format dot writes sources, no pictures.\n  Give --format svg, png or pdf.")
 
 
-def _check_memory(args: argparse.Namespace, cells: Sequence[str], v: int, layers: int) -> None:
-    h, e = args.hidden, EMBEDDING
+def _check_memory(args: argparse.Namespace, variants: Sequence[_Variant], v: int, layers: int) -> None:
+    e = EMBEDDING
     window = min(args.steps, _WINDOW) if args.train else 0
-    needed = layers * sum(graph_bytes(cell, args.steps, 1, h) for cell in cells)
+    sizes = [(variant.cell, variant.hidden) for variant in variants]
+    needed = layers * sum(graph_bytes(cell, args.steps, 1, h) for cell, h in sizes)
     needed += score_bytes(v, _BATCH * window + (args.steps if args.loss == "all" else 1))
-    needed += max(graph_bytes(cell, window, _BATCH, h) + weight_bytes(cell, v, e, h) for cell in cells)
-    needed += max(_lens_bytes(cell, args) for cell in cells)
-    demand(needed, f"--steps {args.steps} --hidden {h}, {v:,} different characters",
+    needed += max(graph_bytes(cell, window, _BATCH, h) + weight_bytes(cell, v, e, h) for cell, h in sizes)
+    needed += max(_lens_bytes(cell, h, args) for cell, h in sizes)
+    if "attribution" in args.show:  # of the measures it alone grows with T², and is kept
+        needed += layers * sum(8 * (1 + (cell == "lstm")) * args.steps**2 for cell, _ in sizes)
+    hidden = ",".join(map(str, args.hidden))
+    demand(needed, f"--steps {args.steps} --hidden {hidden}, {v:,} different characters",
            "Give smaller --steps or --hidden, or one --cell.")  # fmt: skip
 
 
-def _lens_bytes(cell: str, args: argparse.Namespace) -> int:
+def _lens_bytes(cell: str, h: int, args: argparse.Namespace) -> int:
     """What the measures of one layer hold at once, beside the record."""
-    h, t, blocks, fields = args.hidden, args.steps, {"rnn": 1, "lstm": 4, "gru": 3}[cell], 1 + (cell == "lstm")
+    t, blocks, fields = args.steps, {"rnn": 1, "lstm": 4, "gru": 3}[cell], 1 + (cell == "lstm")
     needed = {
         "terms": 8 * 4 * blocks * h * h,
         "jacobian": 2**27 + 8 * 16 * (fields * h) ** 2,  # a block of them, and the products
@@ -308,25 +418,37 @@ class _Training(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What one cell gave. labels has one more than there are steps: the last target."""
+    """What one model gave.
 
+    Attributes:
+        labels: Of each step, and of the last target.
+        norms: Of its training, where that is known.
+        history: Looks at it during its training, for a page.
+        measured: By sequence and name what --show asks for.
+    """
+
+    variant: _Variant
     training: _Training | None
     record: bptt.Record
     labels: list[str]
     norms: Norms | None = None
     history: tuple[tuple[int, bptt.Record], ...] = ()
+    measured: Mapping[str, Mapping[str, storage.Measure]] = {}
 
 
-def _look(cell: str, args: argparse.Namespace, text: Text) -> _Look:
+def _look(variant: _Variant, args: argparse.Namespace, text: Text) -> _Look:
     """Train one model and record one backward pass, clipping and update on the start of the text."""
     rng = np.random.default_rng(args.seed)
-    model = CharacterModel(text.characters, cell, hidden=args.hidden, embedding=EMBEDDING, rng=rng)
-    optimizer = Adam(model.parameters(), lr=_RATE * min(1, 128 / args.hidden))  # at 512 the full rate saturates tanh
+    hidden = variant.hidden
+    model = CharacterModel(text.characters, variant.cell, hidden=hidden, embedding=EMBEDDING, rng=rng)
+    if variant.init not in (None, "uniform"):
+        _start(model, variant.init, np.random.default_rng(args.seed))
+    optimizer = Adam(model.parameters(), lr=_RATE * min(1, 128 / hidden))  # at 512 the full rate saturates tanh
     window = min(args.steps, _WINDOW)
     losses, clippings = [], []
     moments = set(np.linspace(0, args.train, _MOMENTS).round().astype(int).tolist() if args.html else ())
     history = []
-    with _progress(cell, args.train) as advance:
+    with _progress(variant.title, args.train) as advance:
         for number in range(args.train):
             if number in moments:
                 history.append((number, _glance(model, args, text)))
@@ -343,9 +465,17 @@ def _look(cell: str, args: argparse.Namespace, text: Text) -> _Look:
     if losses:
         clipped, norms = sum(c.fired for c in clippings), norms_over_training(clippings)
         training = _Training(losses[0], float(np.mean(losses[-10:])), math.log(len(text.characters)), clipped)
-    look = _look_at(model, training, args, text)
+    look = _look_at(variant, model, training, args, text)
     record = look.record.after(update=optimizer.step())
     return look._replace(record=record, norms=norms, history=(*history, *look.history))
+
+
+def _start(model: CharacterModel, init: str, rng: np.random.Generator) -> None:
+    """Let the recurrent weights start otherwise, and nothing else."""
+    for walk in model.layer.walks:
+        cell = walk.cell
+        h, weight = cell.hidden_size, cell.weight_hh
+        weight.data = initialise(init, rng, blocks=len(cell.gates), rows=h, columns=h).astype(weight.dtype)
 
 
 def _start_loss(model: CharacterModel, args: argparse.Namespace, text: Text) -> Tensor:
@@ -362,42 +492,64 @@ def _glance(model: CharacterModel, args: argparse.Namespace, text: Text) -> bptt
     return record
 
 
-def _look_at(model: CharacterModel, training: _Training | None, args: argparse.Namespace, text: Text) -> _Look:
+def _look_at(
+    variant: _Variant, model: CharacterModel, training: _Training | None, args: argparse.Namespace, text: Text
+) -> _Look:
     """Record one backward pass and clipping on the start of the text."""
     history = ((args.updates, _glance(model, args, text)),) if args.html else ()
     model.zero_grad()
     model.layer.kernel = "steps"  # the pictures show gates and ops
     record = bptt.backward(_start_loss(model, args, text), keep="ops" if args.level in ("gate", "op") else "steps")
     record = record.after(clipping=clip_grad_norm(model.parameters(), args.clip))
-    return _Look(training, record, [visible(c) for c in text.text[: args.steps + 1]], history=history)
+    return _Look(variant, training, record, [visible(c) for c in text.text[: args.steps + 1]], history=history)
+
+
+def _norms(past: History) -> Norms | None:
+    """What clipping met while the model was trained, as its file has it."""
+    try:
+        return norms_over_training(past.columns["norm_before"], past.columns["norm_after"])
+    except MinigradError:  # not one update, or none with a finite norm
+        return None
+
+
+def _measured(look: _Look, sequence: str, args: argparse.Namespace) -> dict[str, storage.Measure]:
+    """What --show names."""
+    found = {}
+    for name in args.show:
+        options = same_factor(look.record, args.clip, sequence=sequence) if name == "clipping" else {}
+        found[name] = _MEASURES[name](look.record, sequence=sequence, **options)
+    if "clipping" in found and look.norms is not None:
+        found["clipping"] = (*found["clipping"], look.norms)
+    return found
 
 
 @contextmanager
-def _progress(cell: str, total: int) -> Iterator[Callable[[float], None]]:
+def _progress(title: str, total: int) -> Iterator[Callable[[float], None]]:
     """A bar on a terminal, nothing elsewhere; call what it yields after every update."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"{cell.upper():4} training", total=total)
-        yield lambda loss: bar.update(task, advance=1, description=f"{cell.upper():4} loss {loss:.2f}")
+        task = bar.add_task(f"{title:4} training", total=total)
+        yield lambda loss: bar.update(task, advance=1, description=f"{title:4} loss {loss:.2f}")
 
 
 # What is shown
 
 
 def _plan(
-    args: argparse.Namespace, cells: Sequence[str], text: Text, model: CharacterModel | None
+    args: argparse.Namespace, variants: Sequence[_Variant], text: Text, model: CharacterModel | None
 ) -> Iterator[str]:
-    names = " and ".join(", ".join(c.upper() for c in cells).rsplit(", ", 1))
+    names, hidden, inits = _listed(c.upper() for c in args.cell), _listed(args.hidden), _listed(args.init)
     several = f"{len(text.characters)} different ones" if len(text.characters) > 1 else "all the same"
     if model is None:
-        yield f"{names}, H={args.hidden}, seed {args.seed}"
+        start = f", W_hh {inits}" if args.init != _DEFAULTS["init"] else ""
+        yield f"{names}, H={hidden}{start}, seed {args.seed}"
     else:
         layers = model.layer.num_layers
-        yield f"{names}, H={args.hidden}, {layers} layer{'s' * (layers > 1)}, from {args.model!r}"
+        yield f"{names}, H={hidden}, {layers} layer{'s' * (layers > 1)}, from {args.model!r}"
     yield f"Text      {text.name!r}: {len(text):,} characters, {several}"
     window = min(args.steps, _WINDOW)
-    updates = f"{args.train} update{'s' * (args.train > 1)}{' each' * (len(cells) > 1)}"
+    updates = f"{args.train} update{'s' * (args.train > 1)}{' each' * (len(variants) > 1)}"
     if model is None:
         yield (
             f"Training  {updates}: Adam, {_BATCH} windows of {window} characters, clipped at norm {args.clip:g}"
@@ -414,11 +566,17 @@ def _plan(
     )
 
 
-def _training_line(cell: str, training: _Training | None, updates: int) -> str:
+def _listed(given: Iterable[object]) -> str:
+    """The names in words: RNN, LSTM and GRU."""
+    return " and ".join(", ".join(map(str, given)).rsplit(", ", 1))
+
+
+def _training_line(title: str, training: _Training | None, updates: int) -> str:
+    each = " a character" if len(title) < 12 else ""  # one line of 80 columns
     if training is None:
-        return f"{cell.upper():9} not trained"
+        return f"{title} not trained"
     return (
-        f"{cell.upper():9} loss {training.first_loss:.2f} → {training.last_loss:.2f} nats a character"
+        f"{title} loss {training.first_loss:.2f} → {training.last_loss:.2f} nats{each}"
         f" (log V = {training.even_guess:.2f}), clipped {training.clipped} of {updates}"
     )
 
@@ -426,7 +584,7 @@ def _training_line(cell: str, training: _Training | None, updates: int) -> str:
 def _reports(looks: Mapping[str, _Look], args: argparse.Namespace) -> Iterator[RenderableType]:
     if len(looks) > 1:
         yield ""
-        yield report.compare({cell.upper(): look.record for cell, look in looks.items()})
+        yield report.compare({look.variant.title: look.record for look in looks.values()})
     for look in looks.values():
         if len(look.record.sequences) > 1:
             yield ""
@@ -439,17 +597,25 @@ def _reports(looks: Mapping[str, _Look], args: argparse.Namespace) -> Iterator[R
                 yield _lens(name, look, sequence, args)
 
 
+def _training(past: History | None) -> Iterator[RenderableType]:
+    """What the gradient did while the model was trained, where its file has that."""
+    if past is not None and len(past.norms):
+        for sequence in past.norms.states:
+            yield ""
+            yield lens.history(past, sequence=sequence)
+
+
 def _lens(name: str, look: _Look, sequence: str, args: argparse.Namespace) -> RenderableType:
-    record = look.record
+    if name == "attribution":  # with the record it says what a layer above hands down
+        return lens.attribution(look.record, sequence=sequence, everything=args.all)
+    if name == "clipping":  # and how the thresholds were chosen
+        return lens.clipping(look.record, sequence=sequence, max_norm=args.clip, norms=look.norms)
+    found = look.measured[sequence][name]
     if name == "terms":
-        return lens.terms(record, sequence=sequence, labels=look.labels[:-1], everything=args.all)
-    if name == "attribution":
-        return lens.attribution(record, sequence=sequence, everything=args.all)
-    if name == "clipping":
-        return lens.clipping(record, sequence=sequence, max_norm=args.clip, norms=look.norms)
+        return lens.terms(found, labels=look.labels[:-1], everything=args.all)
     if name == "jacobian":
-        return lens.jacobian(record, sequence=sequence)
-    return (lens.gates if name == "gates" else lens.truncation)(record, sequence=sequence)
+        return lens.jacobian(found)
+    return lens.gates(found) if name == "gates" else lens.truncation(found)
 
 
 def _draw(looks: Mapping[str, _Look], args: argparse.Namespace) -> tuple[dict[str, list[str]], str | None]:
@@ -471,7 +637,7 @@ def _draw(looks: Mapping[str, _Look], args: argparse.Namespace) -> tuple[dict[st
 
 def _write_page(looks: Mapping[str, _Look], args: argparse.Namespace) -> None:
     """The network of each cell over its training, in one file."""
-    histories = {cell.upper(): look.history for cell, look in looks.items()}
+    histories = {look.variant.title: look.history for look in looks.values()}
     html = page(histories, labels=next(iter(looks.values())).labels[:-1])
     path = Path(args.html)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -482,7 +648,7 @@ def _write_page(looks: Mapping[str, _Look], args: argparse.Namespace) -> None:
 def _pictures(looks: Mapping[str, _Look], args: argparse.Namespace) -> Iterator[tuple[str, str, Picture]]:
     """Whose picture, the file's name, the picture."""
     if len(looks) > 1:
-        records = {cell.upper(): look.record for cell, look in looks.items()}
+        records = {look.variant.title: look.record for look in looks.values()}
         labels = next(iter(looks.values())).labels[:-1]
         yield "cells", "cells", draw.compare(records, everything=args.all, labels=labels)
     for cell, look in looks.items():
@@ -498,6 +664,34 @@ def _pictures(looks: Mapping[str, _Look], args: argparse.Namespace) -> Iterator[
                 yield cell, f"{name}_{level}", picture
             picture = draw.clipping(look.record, look.record.clipping, sequence=sequence, **options)
             yield cell, f"{name}_clipping", picture
+            if "clipping" in args.show:
+                _, _, in_backward, *_ = look.measured[sequence]["clipping"]
+                picture = draw.unrolled(look.record, _overview(args), overlay=in_backward, sequence=sequence, **options)
+                yield cell, f"{name}_clipping_backward", picture
+        for measure in _shown_whole(args):
+            yield cell, f"{cell}_{measure}", _overlay(measure, look, args, {**options, "targets": look.labels[1:]})
+
+
+def _shown_whole(args: argparse.Namespace) -> list[str]:
+    """The measures that come in one picture of all layers."""
+    return [name for name in args.show if name != "clipping"]
+
+
+def _overview(args: argparse.Namespace) -> str:
+    """The level at which the numbers of all steps are seen."""
+    return "strip" if args.steps > _MAP_FROM else "cell"
+
+
+def _overlay(name: str, look: _Look, args: argparse.Namespace, options: dict[str, Any]) -> Picture:
+    """One measure of all layers on the unrolled graph."""
+    if name == "truncation":  # a strip has no room for what each cut loses
+        return draw.truncation(look.record, every=math.ceil(args.steps / _CHUNKS), **options)
+    found = [measures[name] for measures in look.measured.values()]
+    if name == "terms":
+        found = [term for terms in found for term in terms]
+    if name == "attribution":  # where none enters, the graph without it shows that its gradient is 0
+        found = [x for x in found if x.enters.any()]
+    return draw.unrolled(look.record, _overview(args), overlay=found or None, **options)
 
 
 def _shown_path(path: Path) -> str:
@@ -512,10 +706,10 @@ def _shown_path(path: Path) -> str:
 def _document(
     args: argparse.Namespace, text: Text, looks: Mapping[str, _Look], files: Mapping[str, list[str]]
 ) -> dict[str, Any]:
-    settings = ("model", "steps", "hidden", "train", "clip", "loss", "level", "all", "seed")
+    settings = ("model", "steps", "cell", "hidden", "init", "train", "clip", "loss", "level", "all", "seed")
     return {
         "format": "minigrad bptt",
-        "version": 2,
+        "version": 4,
         "minigrad": __version__,
         "text": {"name": text.name, "characters": len(text), "vocabulary": len(text.characters)},
         "settings": {name: getattr(args, name) for name in settings},
@@ -529,6 +723,7 @@ def _cell(look: _Look, text: Text, args: argparse.Namespace) -> dict[str, Any]:
     clipping = record.clipping
     assert clipping is not None
     return {
+        "cell": look.variant.cell, "hidden": look.variant.hidden, "init": look.variant.init,
         "training": None if look.training is None else {k: _finite(x) for k, x in look.training._asdict().items()},
         "loss": _finite(record.loss),
         "sequences": {name: _sequence(look, s, text, args) for name, s in record.sequences.items()},
@@ -557,51 +752,30 @@ def _sequence(look: _Look, sequence: SequenceRecord, text: Text, args: argparse.
             **{name: _reading(some[t]) for name, some in readings.items()},
             "terms": {name: _norm(norms[t], sequence.dtype) for name, norms in by_step.items() if t in norms},
         })  # fmt: skip
-    document: dict[str, Any] = {"verdict": found.verdict, "rule": found.rule, "steps": steps}
+    document: dict[str, Any] = {
+        "verdict": found.verdict, "rule": found.rule, "diagnosis": _diagnosis(found), "steps": steps,
+    }  # fmt: skip
     if args.show:
-        document["show"] = {name: _plain(_measured(name, look, sequence.name, args)) for name in args.show}
+        document["show"] = {name: storage.to_json(x) for name, x in look.measured[sequence.name].items()}
     return document
 
 
-def _measured(name: str, look: _Look, sequence: str, args: argparse.Namespace) -> Any:
-    """What --show names, as mappings, lists and numbers."""
-    record = look.record
-    names: tuple[str, ...]
-    if name == "terms":
-        names = ("total", "norms", "shares", "cosines", "from_last", "from_first")
-        return {x.parameter: _chosen(x, *names) for x in step_terms(record, sequence=sequence)}
-    if name == "jacobian":
-        curves = jacobian_curves(record, sequence=sequence)
-        return {
-            **_chosen(curves, "sample", "fields", "weight_norms", "radii", "gamma"),
-            "times": [None if t is None else t + 1 for t in curves.times],
-            **_chosen(curves, "step_largest", "step_smallest", "largest", "smallest", "path_largest",
-                      "path_smallest", "rest", "bound"),
-        }  # fmt: skip
-    if name == "attribution":
-        found = attribution(record, sequence=sequence)
-        norms = {field: found.over_batch(field) for field in found.norms}
-        return {**_chosen(found, "enters", "rounding"), "norms": norms}
-    if name == "gates":
-        measured = gates(record, sequence=sequence)
-        names = ("kind", "mean", "low", "high", "slope", "slope_by_step")
-        by_gate = {symbol: _chosen(x, *names) for symbol, x in measured.gates.items()}
-        return {**_chosen(measured, "low", "high", "keeps", "still", "half_lives"), "gates": by_gate}
-    if name == "clipping":
-        effects = clipping_effects(record, **same_factor(record, args.clip, sequence=sequence), sequence=sequence)
-        names = ("kind", "threshold", "norm_before", "norm_after", "removed", "angle", "limited", "ratio_before",
-                 "ratio_after")  # fmt: skip
-        training = None
-        if look.norms is not None:
-            training = _chosen(look.norms, "updates", "not_finite", "mean", "quantiles", "fired", "removed", "lowest",
-                               "suggested", "highest", "would_fire")  # fmt: skip
-        return {"effects": [_chosen(e, *names) for e in effects], "training": training}
-    cut = truncation(record, sequence=sequence)
-    return _chosen(cut, "lengths", "full", "norms", "angles", "lost", "lost_by_weight")
+def _diagnosis(found: Diagnosis) -> dict[str, Any]:
+    lane = found.lane
 
+    def place(x: Fault | Zero | None) -> dict[str, Any] | None:
+        if x is None:
+            return None
+        named = x._asdict()
+        time = named.pop("time")
+        return {**_plain(named), "t": None if time is None else time + 1}
 
-def _chosen(x: Any, *names: str) -> dict[str, Any]:
-    return {name: getattr(x, name) for name in names}
+    return {
+        "state": found.state, "exact": found.exact, "earliest": found.earliest + 1, "latest": found.latest + 1,
+        "share": None if lane is None else _finite(lane.share), "ratio": _finite(found.ratio),
+        "decades": _finite(found.decades), "tenth": lane and lane.tenth, "thousandth": lane and lane.thousandth,
+        "underflow": lane and lane.underflow, "first_fault": place(found.fault), "first_zero": place(found.zero),
+    }  # fmt: skip
 
 
 def _plain(x: Any) -> Any:

@@ -20,9 +20,11 @@ import numpy as np
 from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text as RichText
 
 from .. import checkpoint, optim
 from ..atomic import remove_leftovers
+from ..bptt.diagnose import diagnose
 from ..character import CELLS, CharacterModel
 from ..data.chunks import Chunks
 from ..data.text import Text, read_text
@@ -30,7 +32,8 @@ from ..data.yardsticks import Yardsticks, yardsticks
 from ..errors import CheckpointError, MinigradError, NonFiniteError
 from ..terminal import Output, escaped, word
 from ..train import Step, Trainer, evaluate
-from ..views.training import Standing, header, line, panel, strips
+from ..views.lens_marks import Shown
+from ..views.training import Standing, header, in_words, line, panel, strips, through_training
 from .arguments import number, positive, whole
 from .memory import demand, graph_bytes, score_bytes, weight_bytes
 
@@ -60,7 +63,7 @@ _NUMBERS: dict[str, Callable[[str], float]] = {
     "layers": whole(1, 16), "hidden": whole(1, 4096), "embedding": whole(0, 4096), "dropout": number(0, 1),
     "scale": positive, "steps": whole(1), "batch": whole(1), "updates": whole(1), "schedule_updates": whole(1),
     "clip": positive, "clip_value": positive, "lr": positive, "warmup": whole(0), "held_out": number(0, 0.9),
-    "seed": whole(0), "every": whole(1),
+    "seed": whole(0), "every": whole(1), "norms_every": whole(0),
 }  # fmt: skip
 """What a setting may be, on the command line and in a file."""
 
@@ -91,6 +94,22 @@ On a terminal the report is redrawn in place; through a pipe it is a line each
 time: the mean loss of late training, the loss on held-out text and which
 yardsticks it beats, the gradient's norm before→after clipping, and in which
 share of the updates since the last report, and ever, clipping changed it.
+
+The panel also says, of the last chunk:
+  ‖dL/dh_t‖  the gradient at each step, its height the logarithm
+  so far     the same of the first layer through training, redrawn as it goes:
+             a line is some updates from its number on, a tile their largest
+  arrives    how much of the last step's loss arrives at each step, by report
+  gates      the share of each gate's values that is saturated; after how many
+             steps half of what the median unit keeps is gone
+  terms      which part of the recurrent weight's gradient the last steps give
+  diagnosis  how much of the last step's loss arrives at the first, a layer each
+
+Every --norms-every updates the norms of dL/dh_t (and dL/dc_t) at every step and
+of each parameter's gradient are kept, and saved with the run: 1,000 times over
+the whole run if you do not say, 0 for never. An LSTM of T=100 takes some 900
+bytes each time and layer, and such an update a few percent longer. minigrad
+bptt --model FILE shows them.
 
 Then: minigrad sample FILE, and minigrad bptt --model FILE.
 
@@ -126,6 +145,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resume", metavar="FILE", help="go on with a saved run; its settings are in it")
     add("--every", metavar="U", type=_NUMBERS["every"],
         help="report and save every U updates; default: 20 times, 1000 at most")  # fmt: skip
+    add("--norms-every", metavar="K", type=_NUMBERS["norms_every"],
+        help="keep the gradient's norms every K updates, see below; default: 1000 times; 0: never")  # fmt: skip
     add("--sample", metavar="N", type=whole(0), default=160, help="characters of the samples; default: 160")
 
 
@@ -199,6 +220,9 @@ def _settled(args: argparse.Namespace) -> tuple[dict[str, Any], None]:
         )
     settings["schedule_updates"] = settings["updates"]
     settings["every"] = args.every or max(1, min(1000, settings["updates"] // 20))
+    settings["norms_every"] = args.norms_every
+    if args.norms_every is None:  # whoever watches or not: the same run gives the same file
+        settings["norms_every"] = max(1, settings["updates"] // 1000)
     args.save = "model.minigrad" if args.save is None else args.save
     args.encoding = args.encoding or "utf-8"
     return settings, None
@@ -212,7 +236,9 @@ def _resumed(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
             raise MinigradError(f"--resume and {option}: the run has its own.\n  Leave {option} away.")
     saved = checkpoint.load(args.resume)
     settings, source = saved.get("settings"), saved.get("text")
-    names = {*_USUAL, "updates", "schedule_updates", "every"}
+    names = {*_USUAL, "updates", "schedule_updates", "every", "norms_every"}
+    if isinstance(settings, dict):
+        settings.setdefault("norms_every", 0)  # a run of before there were norms goes on without them
     if not isinstance(settings, dict) or settings.keys() != names or not isinstance(source, dict):
         raise CheckpointError(
             f"--resume {args.resume}: no settings of a run.\n  Give a file that minigrad train saved."
@@ -225,6 +251,8 @@ def _resumed(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     settings["updates"] = args.updates or settings["updates"]
     settings["every"] = args.every or settings["every"]
+    if args.norms_every is not None:
+        settings["norms_every"] = args.norms_every
     args.save = args.resume if args.save is None else args.save
     path, encoding = source.get("path"), source.get("encoding")
     if not isinstance(path, str | None) or not isinstance(encoding, str):
@@ -290,7 +318,7 @@ def _built(
         trainer = Trainer(
             model, make(model.parameters(), lr=s["lr"]), Chunks(_parts(text, s)[0], s["steps"], s["batch"]),
             clip_norm=s["clip"], clip_value=s["clip_value"], reduction=s["reduction"],
-            schedule=_SCHEDULES[s["schedule"]](s["schedule_updates"], s["warmup"]),
+            schedule=_SCHEDULES[s["schedule"]](s["schedule_updates"], s["warmup"]), norms_every=s["norms_every"],
         )  # fmt: skip
         if saved is not None:
             trainer.load_state_dict(saved["training"])
@@ -376,8 +404,10 @@ class _Session:
             )
             return status
         if self.standing is not None and not self.live:
-            print("\n‖dL/dh_t‖ over the last chunk, its height the logarithm:")
-            self.console.print(strips(self.standing, self.console.width))
+            width = self.console.width
+            self.say("\n‖dL/dh_t‖ over the last chunk, its height the logarithm:")
+            self.console.print(strips(self.standing, width))
+            self.console.print(through_training(trainer.history, width))
             if self.standing.sample:
                 print(f"\nSample:\n{escaped(self.standing.sample)}")
         print(f"\nSaved in {file}. Next:\n  minigrad sample {file}\n  minigrad bptt --model {file}")
@@ -404,8 +434,13 @@ class _Session:
     def print_line(self, standing: Standing) -> None:
         """One line a report, under a head of its own."""
         if self.standing is None:
-            print(f"\n{header(standing)}")
-        print(line(standing), flush=True)
+            self.say(f"\n{header(standing)}")
+        self.say(line(standing))
+
+    def say(self, text: str) -> None:
+        """A line for a pipe, in ASCII where it has to be."""
+        self.console.print(Shown(lambda _: RichText(text)), soft_wrap=True)
+        self.console.file.flush()
 
     def title(self) -> str:
         s = self.settings
@@ -435,15 +470,20 @@ class _Session:
         if held_out is not None and step.update % every == 0:  # the last update's own depends on where this run ends
             trainer.history.evaluations.append((step.update, held_out))
         history = trainer.history
-        records = step.record.sequences if step.record is not None else {}
+        assert step.record is not None  # the trainer keeps one whenever there is a report
+        diagnoses = [diagnose(step.record, sequence=name) for name in step.record.sequences]
+        if step.update % every == 0:
+            for found in diagnoses:
+                history.diagnosed(step.update, found)
         standing = Standing(
             title=f"{self.title()}: update {step.update:,} of {self.settings['updates']:,}",
             update=step.update, updates=self.settings["updates"], loss=history.recent("loss", max(every, 100)),
             held_out=held_out, yardsticks={} if self.yardsticks is None else self.yardsticks.named,
             before=history.columns["norm_before"][-1], after=history.columns["norm_after"][-1], clips=self.clips(),
             fired=history.recent("fired", every), fired_ever=history.recent("fired", step.update),
-            rate=history.columns["lr"][-1], readings={name: s.readings() for name, s in records.items()},
-            sample=sample,
+            rate=history.columns["lr"][-1], sample=sample, history=history,
+            readings={name: s.readings() for name, s in step.record.sequences.items()},
+            words=in_words(step.record, diagnoses) if self.live else {},
         )  # fmt: skip
         self.show(standing)
         self.standing = standing
@@ -464,19 +504,22 @@ class _Session:
         columns = (TextColumn("update"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         bar = Progress(*columns, console=self.console)
         task = bar.add_task("", total=self.settings["updates"], completed=self.trainer.updates)
-        next_tick = 0.0
+        next_tick = next_map = 0.0
 
         def tick() -> None:
-            nonlocal next_tick
+            nonlocal next_tick, next_map
             now = time.monotonic()
             if now >= next_tick or self.trainer.updates == self.settings["updates"]:
                 next_tick = now + 0.1
                 bar.update(task, completed=self.trainer.updates)
+            if now >= next_map and self.standing is not None and self.settings["norms_every"]:
+                self.show(self.standing)  # whose map has grown since
+                next_map = now + max(1.0, 30 * (time.monotonic() - now))
 
         self.console.print()
-        with Live(bar, console=self.console, refresh_per_second=8) as live:
+        with Live(bar, console=self.console, refresh_per_second=4) as live:
             self.tick = tick
-            self.show = lambda standing: live.update(Group(panel(standing, self.console.width), bar))
+            self.show = lambda standing: live.update(Group(panel(standing, *self.console.size), bar))
             yield
 
 

@@ -125,22 +125,31 @@ def _difference(found: Any, expected: Any, tolerance: float) -> str | None:
         found = found.value
     if isinstance(expected, (str, bool, type(None))):
         return None if type(found) is type(expected) and found == expected else "it is another one"
+    if isinstance(found, np.ndarray) and isinstance(expected, (list, tuple)):
+        expected = np.asarray(expected)
     if isinstance(expected, (list, tuple)) and not all(isinstance(x, (int, float)) for x in expected):
         if not isinstance(found, (list, tuple)) or len(found) != len(expected):
             return f"{len(expected)} values are expected"
         parts = ((k, _difference(a, b, tolerance)) for k, (a, b) in enumerate(zip(found, expected)))
         return next((f"value {k}: {part}" for k, part in parts if part), None)
+    if found is None:
+        return "it is None: is something returned?"
     try:
+        if np.iscomplexobj(found) and not np.iscomplexobj(expected):
+            return "it is complex, not real"
         a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
     except (TypeError, ValueError):
         return f"it is of type {type(found).__name__}, not a number or an array"
     if a.shape != b.shape:
         return f"its shape is {a.shape}, not {b.shape}"
-    wrong = ~(np.abs(a - b) <= tolerance * (1 + np.abs(b))) & ~((a == b) | (np.isnan(a) & np.isnan(b)))
+    with np.errstate(all="ignore"):
+        near = np.isfinite(b) & (np.abs(a - b) <= tolerance * (1 + np.abs(b)))  # everything is near infinity
+        wrong = ~near & ~((a == b) | (np.isnan(a) & np.isnan(b)))
     if not wrong.any():
         return None
     if b.ndim == 0:
-        return f"it is off by {float(a - b):.3g}"
+        with np.errstate(all="ignore"):
+            return f"it is off by {float(a - b):.3g}"
     place = tuple(int(k) for k in np.argwhere(wrong)[0])
     return f"{int(wrong.sum())} of {b.size} numbers differ, first at {list(place)}: {a[place]:.6g}, not {b[place]:.6g}"
 

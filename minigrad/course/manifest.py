@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import LessonError
 
-__all__ = ["FILES", "Lesson", "lesson_in", "lessons", "root"]
+__all__ = ["FILES", "LESSONS", "Lesson", "called", "lesson_in", "lessons", "root"]
 
 FILES = ("README.md", "lesson.py", "exercise.py", "solution.py", "check.py", "manifest.ini")
 """What every lesson consists of."""
+
+LESSONS = "MINIGRAD_LESSONS"
+"""The environment variable that names another folder of lessons: a course of one's own."""
 
 _FOLDER = re.compile(r"(\d\d)_([a-z0-9_]+)")
 
@@ -45,7 +50,9 @@ class Lesson(NamedTuple):
 
 
 def root() -> Path:
-    """The folder of all lessons: inside the installed package, or beside it in a checkout."""
+    """The folder of all lessons: what MINIGRAD_LESSONS names, or in the package, or beside it in a checkout."""
+    if os.environ.get(LESSONS):
+        return Path(os.environ[LESSONS])
     package = Path(__file__).parent.parent
     return next((p for p in (package / "lessons", package.parent / "lessons") if p.is_dir()), package / "lessons")
 
@@ -66,6 +73,22 @@ def lessons(folder: Path | None = None) -> list[Lesson]:
                 f"lessons: {before.folder.name} and {lesson.folder.name} have one number.\n  Rename one of the folders."
             )
     return found
+
+
+def called(word: str, course: Sequence[Lesson]) -> Lesson:
+    """The lesson that a word means: 7, 07, gradient_clipping or 07_gradient_clipping.
+
+    Raises:
+        LessonError: It means none.
+    """
+    for lesson in course:
+        number = word.isascii() and word.isdigit() and len(word) < 9 and int(word) == lesson.number
+        if number or word in (lesson.slug, lesson.folder.name):
+            return lesson
+    raise LessonError(
+        f"lesson {word[:40]!r}: the course has none of this number or name.\n"
+        f"  Give {course[0].number} to {course[-1].number} (see: minigrad lesson)."
+    )
 
 
 def lesson_in(folder: Path) -> Lesson:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+from contextlib import suppress
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import NamedTuple
 
+from rich.text import Text
+
 from ..errors import HoleError, LessonError, MismatchError
-from ..terminal import Output
+from ..terminal import Output, escaped
 from .judge import Judge
 from .manifest import Lesson, lessons
+from .page import plain, wrapped
 
-__all__ = ["Outcome", "examine", "lesson_of", "load", "practise"]
+__all__ = ["Outcome", "examine", "forgiving", "lesson_of", "load", "practise", "told"]
+
+_MOST, _LINES = 2000, 12  # characters and lines of what an error says
 
 
 class Outcome(NamedTuple):
@@ -25,47 +32,79 @@ class Outcome(NamedTuple):
         passed: What is right, in its order.
         problem: What is not, in a line; "" if solved.
         details: Expected, found, where: lines below it.
+        printed: What the learner's code wrote meanwhile, as far as it was kept.
     """
 
     solved: bool
     passed: tuple[str, ...]
     problem: str
     details: tuple[str, ...]
+    printed: tuple[str, ...] = ()
+
+
+class _AsItStands(SourceFileLoader):
+    """Reads the source each time: two saves within a second may have one size, which is all a cache looks at."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
 
 
 def load(path: Path) -> ModuleType:
-    """Run a file as a module of its own, under a name that no other module has.
+    """Run a file as a module of its own, under a name that no other module has. Nothing is written beside it.
 
     Raises:
         LessonError: There is no such file.
         Exception: Whatever the file raises.
     """
-    name = f"minigrad_lesson_{path.parent.name}_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if not path.is_file():
         raise LessonError(f"lesson: there is no file {path}.\n  Give the folder of a lesson.")
+    name = f"minigrad_lesson_{path.parent.name}_{path.stem}"
+    loader = _AsItStands(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    assert spec is not None  # only a loader without a source has none
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     return module
 
 
 def examine(lesson: Lesson, exercise: Path) -> Outcome:
     """Check the exercise of a lesson in this process."""
     judge = Judge()
+    check = lesson.folder / "check.py"
+    if not exercise.is_file():
+        return Outcome(False, (), f"there is no {exercise.name}", (f"It should be {exercise}.",))
     try:
-        load(lesson.folder / "check.py").check(load(exercise), judge)
+        load(check).check(load(exercise), judge)
     except HoleError as error:
         return Outcome(False, tuple(judge.passed), f"line {error.line} of {error.file} is still a hole", (error.goal,))
     except MismatchError as error:
         details = (f"expected  {error.expected}", f"found     {error.found}", error.difference)
         return Outcome(False, tuple(judge.passed), error.what, details)
-    except Exception as error:  # whatever a learner's code may raise
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename) == exercise]
-        line = frames[-1].lineno if frames else getattr(error, "lineno", None)
-        where = f"line {line} of {exercise.name}" if line else exercise.name
-        return Outcome(False, tuple(judge.passed), f"{where}: {type(error).__name__}", tuple(str(error).splitlines()))
+    except (Exception, SystemExit) as error:  # whatever a learner's code may raise
+        return Outcome(False, tuple(judge.passed), *_failure(error, exercise, check))
     return Outcome(True, tuple(judge.passed), "", ())
+
+
+def _failure(error: BaseException, exercise: Path, check: Path) -> tuple[str, tuple[str, ...]]:
+    """The problem and its details: what was raised, at which line of the exercise, or else of the check."""
+    kind, said = type(error).__name__, str(error)[:_MOST].splitlines()[:_LINES]
+    if isinstance(error, SyntaxError) and error.filename == str(exercise):
+        line = (error.text or "").strip()
+        return f"line {error.lineno} of {exercise.name} is no Python: {error.msg}", (line,) if line else ()
+    if isinstance(error, AttributeError) and getattr(error.obj, "__file__", None) == str(exercise):
+        return f"{exercise.name} has no {error.name}", ("The check calls it by this name: let it be called so.",)
+    if isinstance(error, SystemExit):
+        kind, said = "it ends the program", ["Take out the call of exit."]
+    frames = traceback.extract_tb(error.__traceback__)
+    for path, where, what in ((exercise, f"line {{}} of {exercise.name}", "there"), (check, exercise.name, "asked")):
+        found = [frame for frame in frames if Path(frame.filename) == path]
+        if found:
+            code = [f"{what}:  {found[-1].line}"] if found[-1].line else []
+            return f"{where.format(found[-1].lineno)}: {kind}", (*said, *code)
+    return f"{exercise.name}: {kind}", tuple(said)
 
 
 def lesson_of(folder: Path) -> Lesson:
@@ -83,14 +122,30 @@ def lesson_of(folder: Path) -> Lesson:
 def practise(file: str) -> None:
     """Check the exercise that stands in this file and print what was found; ends with status 1 unless it is solved."""
     exercise = Path(file).resolve()
+    forgiving()
     outcome = examine(lesson_of(exercise.parent), exercise)
     console = Output()
-    for line in outcome.passed:
-        console.print(f"✓ {line}", style="green")
-    if outcome.solved:
-        console.print("Solved.", style="bold green")
-        return
-    console.print(f"✗ {outcome.problem}", style="bold red")
-    for line in outcome.details:
-        console.print(f"  {line}")
-    sys.exit(1)
+    for line in plain(told(outcome), ascii_only=console.options.ascii_only):
+        for part in wrapped(line, console.width):
+            console.print(part)
+    if not outcome.solved:
+        sys.exit(1)
+
+
+def told(outcome: Outcome) -> list[Text]:
+    """An outcome in lines, the most important one first."""
+    solved, problem = Text("✓ Solved.", "bold green"), Text(f"✗ {escaped(outcome.problem)}", "bold red")
+    lines = [solved if outcome.solved else problem]
+    lines += (Text(f"  {part}") for line in outcome.details for part in escaped(line).splitlines())
+    if outcome.passed:
+        lines += (Text(), *(Text(f"✓ {escaped(line)}", "green") for line in outcome.passed))
+    if outcome.printed:
+        lines += (Text(), Text("your code printed", "dim"), *(Text(f"  {escaped(line)}") for line in outcome.printed))
+    return lines
+
+
+def forgiving() -> None:
+    """A letter that the terminal cannot spell must not end the program: it is shown as its number."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # what stands in its place in a notebook or a test may know no encoding
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..bptt.record import ParameterRecord, Reading, Record, SequenceRecord
 from ..clip import Clipping
 from ..errors import DrawError
-from .canvas import FOLD, GAP, HEADER, MARGIN, Canvas, identifier
+from .canvas import FOLD, GAP, HEADER, MARGIN, Canvas, folded, identifier
 from .fold import bands
 from .layout import Layout
 from .palette import number, shown
@@ -111,8 +111,8 @@ def _terms(
     base, x = canvas.band(layout.height + 2), MARGIN
     for column in columns[1:-1]:
         if isinstance(column, range):
-            canvas.fold(f"{row}_fold_{column.start + 1}", column, {"W": readings[column.start : column.stop]},
-                        x, base, layout, FOLD)  # fmt: skip
+            hidden = {"W": folded(middle, readings[column.start : column.stop])}
+            canvas.fold(f"{row}_fold_{column.start + 1}", column, hidden, x, base, layout, FOLD)
             x += FOLD + 4
             continue
         letter = f" “{labels[column]}”" if labels else ""

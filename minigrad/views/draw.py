@@ -6,37 +6,38 @@ coordinate is fixed here (see `layout`), so the same record always gives the sam
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
 
-from ..bptt.record import Reading, Record, SequenceRecord
-from ..errors import DrawError
+from ..bptt.record import Record, SequenceRecord
+from ..bptt.truncation import truncation as measured_truncation
+from ..errors import DrawError, RecordError
 from .anatomy import anatomy as anatomy
-from .canvas import HEADER, PILL, Canvas, extent
+from .canvas import Canvas, extent
 from .clipped import clipping as clipping
 from .layers import Layers, above, layers_of, one_sample, titles
-from .layout import PORT, Item, Layout, arrange, mirrored
+from .overlay import Overlay, Site, legend_of, marked, over
+from .overlay_measures import Asked, cut_every, overlays
 from .painter import Plan, Style, paint
-from .palette import number, shown
+from .palette import shown
 from .picture import Picture
 from .rolled import rolled as rolled
-from .scene import Card, Scene, Step, build, labelled, letter_of, real_samples, subscript
-from .stack import plan_of, style_of
+from .scene import Lazy, Scene, Step, build, cuts_of, ends, labelled, letter_of, ratio, real_samples, subscript
+from .stack import SIZES, Walked, plan_of, style_of, style_of_one
 from .strip import Row, fits, strip, strip_rows
+from .surface import surface as surface
 from .whole import graph as graph
 
-__all__ = ["LEVELS", "anatomy", "clipping", "compare", "graph", "rolled", "unrolled"]
+__all__ = ["LEVELS", "anatomy", "clipping", "compare", "graph", "rolled", "surface", "truncation", "unrolled"]
 
 LEVELS = ("strip", "cell", "gate", "op")
-_WIDEST = 90.0  # of the words in a box
-_SIZES = {"cell": (92.0, 46.0), "gate": (56.0, 42.0), "op": (56.0, 42.0)}  # of a box
 
 
 def unrolled(
     record: Record,
     level: str = "cell",
     *,
+    overlay: object = None,
+    loss: int | None = None,
     everything: bool = False,
     labels: Sequence[str] | None = None,
     targets: Sequence[str] | None = None,
@@ -55,6 +56,11 @@ def unrolled(
             before any backward.
         level: "strip": one row a state and gate, one tile a step. "cell": the states of each step.
             "gate": the named parts of each step. "op": every op.
+        overlay: A measure of the record, whose numbers and colours take the place of the gradients: what
+            `bptt.terms.step_terms`, `jacobian.jacobian_curves`, `attribution.attribution`, `gates.gates`,
+            `thresholds.clipping_effects` (one of them), `thresholds.norms_over_training`, `truncation.truncation`
+            (one length), `clip_grad_norm` or `clip_grad_value` gave. A list: of several layers or weights.
+        loss: Of an attribution, the step whose loss is followed, counted from 1; None: the last of the walk.
         everything: Draw every step in one row. Else the picture fits 1,600 x 1,000 pixels: the
             middle is folded, with its own least and largest norm. (What is deeper than an LSTM of seven
             layers, or of three with two directions, makes it higher.)
@@ -64,9 +70,71 @@ def unrolled(
         sample: Which sample of the batch, from 0, at the strip and cell levels; None: norms over all.
     Raises:
         DrawError: There is no such level or sample, the labels do not match the steps, the level shows
-            one sequence and there are several, or they are no layers of one network.
+            one sequence and there are several, or they are no layers of one network. The overlay is no measure,
+            none of what is drawn, or has no place at this level.
         RecordError: The record has no such sequence, or was made without ops.
     """
+    if overlay is None and loss is not None:
+        raise DrawError(
+            f"loss={loss} chooses one loss of an overlay, and there is none.\n  Give overlay=attribution(record)."
+        )
+
+    def make(asked: Sequence[Asked]) -> dict[str, Overlay]:
+        return {} if overlay is None else overlays(asked, overlay)
+
+    return _drawn(record, level, make, loss, everything, labels, targets, title, sequence, sample)
+
+
+def truncation(
+    record: Record,
+    *,
+    every: int,
+    level: str = "cell",
+    everything: bool = False,
+    labels: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
+    title: str | None = None,
+    sequence: str | Sequence[str] | None = None,
+) -> Picture:
+    """Draw where truncated backpropagation through time cuts, and what is lost there.
+
+    Chunks are counted from the first input. At a cut the state's value crosses, its gradient does not; there stands
+    the norm that would have crossed. How far the weights' gradient changes is measured for RNN, LSTM and GRU.
+
+    Args:
+        record: Of `bptt.backward` over the whole sequence, without a cut.
+        every: After how many steps.
+        level, everything, labels, targets, title, sequence: As `unrolled`.
+    Raises:
+        DrawError: `every` is no whole number from 1; there was no backward yet; else as `unrolled`.
+        RecordError: As `unrolled`.
+    """
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise DrawError(f"draw.truncation: every={every!r}.\n  Give a whole number of steps, at least 1.")
+    if not record.complete:
+        raise DrawError("draw.truncation: no gradient has been computed yet.\n  Call bptt.backward(loss).")
+
+    def make(asked: Sequence[Asked]) -> dict[str, Overlay]:
+        found: dict[str, Overlay] = {}
+        for a in asked:
+            try:
+                measured = measured_truncation(record, lengths=[every], sequence=a.s.name)
+            except RecordError:  # a cell of one's own: its states' gradients are known, those of its weights are not
+                known = "What the weights' gradient loses is known of RNN, LSTM and GRU alone."
+                found[a.s.name] = cut_every(a, every, known)
+            else:
+                found |= overlays([a], measured)
+        return found
+
+    return _drawn(record, level, make, None, everything, labels, targets, title, sequence, None)
+
+
+def _drawn(
+    record: Record, level: str, make: Callable[[Sequence[Asked]], dict[str, Overlay]], loss: int | None,
+    everything: bool, labels: Sequence[str] | None, targets: Sequence[str] | None, title: str | None,
+    sequence: str | Sequence[str] | None, sample: int | None,
+) -> Picture:  # fmt: skip
+    """The unrolled network with what is made for each of its walks over it."""
     if level not in LEVELS:
         raise DrawError(f"There is no level {level!r}.\n  Choose one of {', '.join(LEVELS)}.")
     layers = layers_of(record, [sequence] if isinstance(sequence, str) else sequence)
@@ -76,6 +144,7 @@ def unrolled(
             f"level={level!r} draws one layer and direction; found {', '.join(names)}.\n"
             f"  Give sequence={names[0]!r} or another one, or draw level='cell' or 'strip'."
         )
+    found = make([Asked(record, s, level, loss, sample) for layer in layers for s in layer])
     if sample is not None:
         if level in ("gate", "op"):
             raise DrawError(
@@ -88,27 +157,53 @@ def unrolled(
     labels, targets = labelled(labels, steps), labelled(targets, steps, "targets")
     canvas = Canvas("unrolled")
     single = len(names) == 1
-    more = [_arrows(layers)] if level == "cell" and not single else []
+    alone = any(o.alone for o in found.values())
+    more = [_arrows(layers)] if level == "cell" and not single and not alone else []
     unequal = [f"{real} of {batch}" for real, batch in sorted(_unequal(layers), reverse=True) if batch > 1]
     if unequal:
         many = "" if level == "strip" else f"{unequal[0]}: so many samples have not ended at this step. "
-        over = {"strip": "Norms", "cell": "Norms and means"}.get(level, "Norms, and the means of inputs and states,")
-        more.append(f"{many}{over} are over the samples that have not ended.")
-    canvas.caption(title or _title(record, layers, sample), *_story(layers), *more)
+        over_ = {"strip": "Norms", "cell": "Norms and means"}.get(level, "Norms, and the means of inputs and states,")
+        more.append(f"{many}{over_} are over the samples that have not ended.")
+    if level != "strip" and any(cuts_of(record, s) for layer in layers for s in layer):
+        more.append("Scissors: the state's value goes on (grey arrow), and there is no way back for the gradient.")
+    story = _story(layers)
+    if found:
+        first = next(iter(found.values()))
+        story = _findings(canvas, layers, found)
+        more = [line for words in first.about for line in canvas.wrapped(words, 10)] + more
+        canvas.below = 12.0 if alone else 0.0
+    canvas.caption(title or _title(record, layers, sample, found), *story, *more)
     if level == "strip":
-        found = [s for layer in reversed(layers) for s in reversed(layer)]  # the loss is on top
-        groups = [strip_rows(s, "" if single else f"{s.name}  ") for s in found]
+        walks = [s for layer in reversed(layers) for s in reversed(layer)]  # the loss is on top
+        called = {s.name: "" if single else f"{s.name}  " for s in walks}
+        groups = [_measured_rows(s, called[s.name], found) or strip_rows(s, called[s.name]) for s in walks]
         if not fits(canvas, groups):  # without the gates
-            groups = [strip_rows(s, f"{s.name}  ", gates=False) for s in found]
-        strip(canvas, groups, labels, everything, [s.name for s in found if s.reverse])
-        canvas.legend("one tile a step:\n‖∂L/∂name‖", padding=_padded(layers))
+            groups = [
+                _measured_rows(s, called[s.name], found)[:2] or strip_rows(s, f"{s.name}  ", gates=False)
+                for s in walks
+            ]
+        cuts = [
+            {**{t + s.reverse: "no way back" for t in cuts_of(record, s)}, **_lost(s, found.get(s.name))}
+            for s in walks
+        ]
+        strip(canvas, groups, labels, everything, [s.name for s in walks if s.reverse], cuts)
+        key = "one tile a step:\n‖∂L/∂name‖"
     elif single:
         (s,) = layers[0]
-        _steps(canvas, layers, build(record, s, level, labels, targets, above(record, s)), level, everything)
+        scene = build(record, s, level, labels, targets, above(record, s))
+        key = _steps(canvas, layers, scene, level, everything, found)
     else:
-        plan, walks = plan_of(record, layers, labels, targets, _more(layers))
-        style = paint(canvas, plan, (style_of(walks, lines) for lines in (3, 2, 1)), everything)
-        _legend(canvas, layers, style)
+        plan, walked = plan_of(record, layers, labels, targets, _more(layers))
+        flat = [w for layer in walked for w in layer]
+        some = [(found[w.sequence.name], _site(w, walked[-1])) for w in flat if w.sequence.name in found]
+        if some:
+            plan = _over(plan, some, plan.titles)
+        counts = {site.output: _labels(overlay) for overlay, site in some}
+        key = _key(paint(canvas, plan, (style_of(walked, lines, counts) for lines in (3, 2, 1)), everything))
+    if alone:
+        canvas.scales(first.scales, legend_of(found.values()))
+    else:
+        canvas.legend(key, padding=_padded(layers))
     return canvas.picture()
 
 
@@ -119,38 +214,47 @@ def compare(
     labels: Sequence[str] | None = None,
     title: str | None = None,
 ) -> Picture:
-    """Draw the states of several cells over the same sequence, one row each, on one scale.
+    """Draw the states of several cells over the same time steps, one row each, on one scale.
 
     Args:
-        records: By the cell's name; each from `bptt.backward`. Of each its first sequence is drawn.
+        records: By the cell's name; each from `bptt.backward`. Of each all layers and directions are drawn.
         everything, labels, title: As `unrolled`.
     Raises:
         DrawError: There is no record, or the sequences differ in length.
         RecordError: A record has no sequence.
     """
-    sequences = {name: record.sequence() for name, record in records.items()}
-    lengths = {name: s.steps for name, s in sequences.items()}
-    if len(set(lengths.values())) != 1:
+    walks = [(name, s) for name, record in records.items() for s in (record.sequences.values() or [record.sequence()])]
+    lengths = {name: s.steps for name, s in walks}
+    if len({s.steps for _, s in walks}) != 1:
         found = ", ".join(f"{name} T={t}" for name, t in lengths.items()) or "no record"
         raise DrawError(f"Cells are compared over one sequence; found {found}.\n  Give records of equal length.")
     labels = labelled(labels, next(iter(lengths.values())))
+    called = {
+        (name, s.name): name if len(record.sequences) == 1 else f"{name} {s.name}"
+        for name, record in records.items() for s in record.sequences.values()
+    }  # fmt: skip
     canvas = Canvas("compare")
-    canvas.caption(
-        title or f"{', '.join(records)}: how much of the loss's gradient reaches each step",
-        "   ".join(f"{name}: {_reach(s)}" for name, s in sequences.items()),
-    )
-    groups: list[list[Row]] = []
-    for name, s in sequences.items():
-        groups.append([Row(f"{name}  {letter_of(state)}", letter_of(state), s.readings(state)) for state in s.states])
-    strip(canvas, groups, labels, everything, [s.name for s in sequences.values() if s.reverse])
-    canvas.legend("one tile a step:\n‖∂L/∂name‖", padding=_padded([[s] for s in sequences.values()]))
+    story = [""]
+    for name, s in walks:
+        words = f"{called[name, s.name]}: {_reach(s)}"
+        if story[-1] and extent(f"{story[-1]}   {words}", 11) > Canvas.room[0] - 8:
+            story.append(words)
+        else:
+            story[-1] += ("   " if story[-1] else "") + words
+    canvas.caption(title or f"{', '.join(records)}: how much of the loss's gradient reaches each step", *story)
+    groups = [
+        [Row(f"{called[name, s.name]}  {letter_of(x)}", letter_of(x), s.readings(x)) for x in s.states]
+        for name, s in walks
+    ]  # fmt: skip
+    strip(canvas, groups, labels, everything, [s.name for _, s in walks if s.reverse])
+    canvas.legend("one tile a step:\n‖∂L/∂name‖", padding=_padded([[s] for _, s in walks]))
     return canvas.picture()
 
 
 # Words
 
 
-def _title(record: Record, layers: Layers, sample: int | None) -> str:
+def _title(record: Record, layers: Layers, sample: int | None, found: Mapping[str, Overlay]) -> str:
     s = layers[0][0]
     n = len(s.lengths)
     single = sum(map(len, layers)) == 1
@@ -166,6 +270,8 @@ def _title(record: Record, layers: Layers, sample: int | None) -> str:
         parts.append(f"{n} samples" + (f" of {min(s.lengths)} to {max(s.lengths)} steps" if _unequal(layers) else ""))
     if sample is not None:
         parts.append(f"sample {sample} (of 0 to {len(record.sequence(s.name).lengths) - 1})")
+    if found:
+        return f"{', '.join(parts)}: {next(iter(found.values())).title}"
     if not record.complete:
         return f"{', '.join(parts)}: the graph before backward"
     return f"{', '.join(parts)}: how much of the loss's gradient reaches each step"
@@ -181,7 +287,7 @@ def _story(layers: Layers) -> list[str]:
         lines = ["‖∂L/∂h‖ where the gradient ends / where it begins:"]
         called = titles([s for s, _ in each])
         for s, r in each:
-            found = f"{called[s.name]} {' / '.join(shown(r[t]) for t in _ends(s))} = {_ratio(s, r)}"
+            found = f"{called[s.name]} {' / '.join(shown(r[t]) for t in ends(s))} = {ratio(s, r)}"
             if extent(f"{lines[-1]}     {found}", 11) > Canvas.room[0] - 8:
                 lines.append(found)
             else:
@@ -190,15 +296,9 @@ def _story(layers: Layers) -> list[str]:
     parts = []
     for name in s.states:
         symbol, readings = letter_of(name), s.readings(name)
-        first, last = (f"‖∂L/∂{subscript(symbol, t + 1)}‖ = {shown(readings[t])}" for t in _ends(s))
-        parts.append(f"{first}   {last}   ratio {_ratio(s, readings)}")
+        first, last = (f"‖∂L/∂{subscript(symbol, t + 1)}‖ = {shown(readings[t])}" for t in ends(s))
+        parts.append(f"{first}   {last}   ratio {ratio(s, readings)}")
     return ["      ".join(reversed(parts))]
-
-
-def _ends(s: SequenceRecord) -> tuple[int, int]:
-    """The first and the last step of the walk that are no padding: where the gradient ends, where it begins."""
-    last = int(s.lengths.max()) - 1
-    return (last, 0) if s.reverse else (0, last)
 
 
 def _arrows(layers: Layers) -> str:
@@ -229,100 +329,101 @@ def _more(layers: Layers) -> list[str]:
     return ["" if real == n else f"   {real} of {n}" if real else "   padding" for real in real_samples(s)]
 
 
-def _legend(canvas: Canvas, layers: Layers, style: Style) -> None:
-    lines = {3: "name\nmean value\ng = ‖∂L/∂name‖", 2: "name\ng = ‖∂L/∂name‖", 1: "name\ng = ‖∂L/∂name‖"}[style.lines]
-    canvas.legend(lines, padding=_padded(layers))
-
-
-def _ratio(s: SequenceRecord, readings: list[Reading]) -> str:
-    first, last = (readings[t] for t in _ends(s))
-    return number(first.norm / last.norm) if last.kind == "value" and math.isfinite(first.norm) else "—"
+def _key(style: Style) -> str:
+    """How to read a box."""
+    return {3: "name\nmean value\ng = ‖∂L/∂name‖", 2: "name\ng = ‖∂L/∂name‖", 1: "name\ng = ‖∂L/∂name‖"}[style.lines]
 
 
 def _reach(sequence: SequenceRecord) -> str:
     """First to last along each lane."""
     parts = []
     for name in sequence.states:
-        first, last = (f"‖∂L/∂{subscript(letter_of(name), t + 1)}‖" for t in _ends(sequence))
-        parts.append(f"{first} / {last} = {_ratio(sequence, sequence.readings(name))}")
+        first, last = (f"‖∂L/∂{subscript(letter_of(name), t + 1)}‖" for t in ends(sequence))
+        parts.append(f"{first} / {last} = {ratio(sequence, sequence.readings(name))}")
     return ", ".join(parts)
 
 
 # The steps of the cell, gate and op levels
 
 
-def _steps(canvas: Canvas, layers: Layers, scene: Scene, level: str, everything: bool) -> None:
-    """One layer and direction."""
+def _steps(
+    canvas: Canvas, layers: Layers, scene: Scene, level: str, everything: bool, found: Mapping[str, Overlay]
+) -> str:
+    """One layer and direction; gives how to read a box."""
     sequence = layers[0][0]
     states = frozenset(sequence.states)
     lanes = {s: sequence.readings(s) for s in sequence.states}
     firsts = (None, scene.first) if sequence.reverse else (scene.first, None)
     plan = Plan(
-        scene.steps, firsts, lanes, states if sequence.reverse else frozenset(), _more(layers), {}, _SIZES[level][0]
+        scene.steps, firsts, lanes, states if sequence.reverse else frozenset(), _more(layers), {}, SIZES[level][0],
+        cuts=scene.cuts,
+    )  # fmt: skip
+    typical = scene.typical
+    if sequence.name in found:
+        overlay = found[sequence.name]
+        site = Site(str, tuple(sequence.states), scene.output)
+        plan = _over(plan, [(overlay, site)], {words: (lane,) for lane, words in overlay.sides.items()}, level)
+        typical = [plan.steps[step.time] for step in typical]
+    return _key(paint(canvas, plan, (style_of_one(sequence, typical, level, lines) for lines in (3, 2)), everything))
+
+
+# A measure over them
+
+
+def _site(w: Walked, top: Sequence[Walked]) -> Site:
+    """Where a walk stands among several: the loss hangs on the walks of the top layer."""
+    def key_of(key: str) -> str:
+        return key if key == "loss" and w in top else w.key(key)
+
+    return Site(key_of, tuple(map(w.key, w.sequence.states)), w.output)
+
+
+def _over(
+    plan: Plan, some: Sequence[tuple[Overlay, Site]], titles: Mapping[str, tuple[str, ...]], level: str = "cell"
+) -> Plan:
+    """The same with measures."""
+    uses = {track.keys[0]: site.output for o, site in some for track in o.tracks if track.place == "use"}
+    if level != "cell":  # there each use has its label already
+        uses = {}
+
+    def with_marks(step: Step | None) -> Step | None:
+        return None if step is None else marked(step, some, uses)
+
+    steps = plan.steps
+    firsts = (with_marks(plan.first[0]), with_marks(plan.first[1]))
+    return plan._replace(
+        steps=Lazy(lambda t: marked(steps[t], some, uses), len(steps)), first=firsts, over=over(some), titles=titles
     )
-    styles = (_style(sequence, scene.typical, level, lines) for lines in (3, 2))
-    _legend(canvas, layers, paint(canvas, plan, styles, everything))
 
 
-def _style(sequence: SequenceRecord, steps: Sequence[Step], level: str, lines: int) -> Style:
-    """One layout for all steps: of everything that these steps have."""
-    width, height = _SIZES[level]
-    height -= 14 if lines < 3 else 0
-    cards: dict[str, Card] = {}
-    flows: dict[tuple[str, str], None] = {}
-    carried: dict[tuple[str, str], None] = {}
-    for step in steps:
-        for key, card in step.cards.items():
-            if key not in cards or len(card.pills) > len(cards[key].pills):
-                cards[key] = card
-        flows.update(dict.fromkeys(step.flows))
-        carried.update(dict.fromkeys(step.carried))
-    output = next((b if a == "x" else a for a, b in flows if b == "loss" or (a == "x" and level == "cell")), None)
-    states = sorted(sequence.states, key=lambda s: s == output)  # the lane that the loss hangs on comes last
-    kinds = {"state": "state", "input": "input", "loss": "output", "join": "output"}
-    order = [*states, *(k for k in cards if k not in states)]
-    items = {
-        k: Item(k, kinds.get(cards[k].kind, "gate"), width, height, PILL * len(cards[k].pills)) for k in order
+def _labels(overlay: Overlay) -> int:
+    """How many labels stand on a box at the cell level."""
+    return sum(track.place == "use" for track in overlay.tracks)
+
+
+def _measured_rows(s: SequenceRecord, name: str, found: Mapping[str, Overlay]) -> list[Row]:
+    """The rows of a measure in a strip; none where it stands beside the gradients."""
+    if s.name not in found or not found[s.name].alone:
+        return []
+    return [Row(f"{name}{track.title}", "", (), track.marks) for track in found[s.name].tracks]
+
+
+def _lost(s: SequenceRecord, overlay: Overlay | None) -> dict[int, str]:
+    """By the step that a cut stands before, what is lost there of the lane that loses most."""
+    if overlay is None:
+        return {}
+    some = {
+        t: max((track.marks[t] for track in overlay.tracks), key=lambda m: -1.0 if m is None else m.value)
+        for t in sorted(overlay.cuts)
     }
-    if level == "cell":
-        layout = _cell_layout(states, items)
-        return Style(mirrored(layout) if sequence.reverse else layout, items, lines)
-    for k, card in cards.items():  # long names make a box wider, and are cut beyond that
-        words = [card.title, *(f"{pill.name} 0.012" for pill in card.pills)]
-        wide = min(max(extent(text) for text in words), _WIDEST) + 1.5
-        items[k] = items[k]._replace(width=max(width, wide if card.kind != "input" else width))
-    row_gap = 9 if lines < 3 else 16
-    layout = arrange(
-        list(items.values()), list(flows), list(carried), row_gap=row_gap, column_gap=14, header=HEADER
-    )
-    return Style(mirrored(layout) if sequence.reverse else layout, items, lines)
+    return {t + s.reverse: "" if mark is None else mark.text.replace("\n", ", ") for t, mark in some.items()}
 
 
-def _cell_layout(states: list[str], items: dict[str, Item]) -> Layout:
-    """The states above each other, the input and the loss side by side below them."""
-    width, height = _SIZES["cell"]
-    aside = states[:-2]  # they reach the last one past those between
-    small, row, frame = 50.0, height + 18, width + 16 + PORT * len(aside)
-    total = HEADER + row * (len(states) + 1)
-    centres = [total - HEADER - row * (k + 0.5) + 4 for k in range(len(states) + 1)]
-    middle = (width + 16) / 2
-    places = {s: (middle, y) for s, y in zip(states, centres, strict=False)}
-    layout = Layout(frame, total, places, dict(zip(states, centres, strict=False)))
-    last = states[-1]
-    for key, x in (("x", middle - small / 2 - 1.5), ("loss", middle + small / 2 + 1.5)):
-        if key in items:
-            items[key] = items[key]._replace(width=small)
-            places[key] = (x, centres[-1])
-            bottom, top = centres[-1] + height / 2, centres[-2] - height / 2
-            layout.wires["x", last] = layout.wires.get(("x", last), [(x, bottom), (x, top)])
-            if key == "loss":
-                layout.wires[last, "loss"] = [(x, top), (x, bottom)]
-    for upper, lower in pairwise(states):
-        layout.wires[upper, lower] = [(middle, places[upper][1] - height / 2), (middle, places[lower][1] + height / 2)]
-    for k, upper in enumerate(aside):
-        edge, turn, down = middle + width / 2, middle + width / 2 + 4 + PORT * (k + 1), 4 + PORT * (k + 1)
-        start, end = places[upper][1] - 8, places[last][1] + down
-        layout.wires[upper, last] = [(edge, start), (turn, start), (turn, end), (edge, end)]
-    for s in states:
-        layout.carried[s, s] = [(0.0, places[s][1]), (middle - width / 2, places[s][1])]
-    return layout
+def _findings(canvas: Canvas, layers: Layers, found: Mapping[str, Overlay]) -> list[str]:
+    """What the measures come to, in lines that fit."""
+    called = titles([s for layer in layers for s in layer])
+    single = len(called) == 1
+    return [
+        line for name, overlay in found.items()
+        for line in canvas.wrapped(overlay.found if single else f"{called[name]}  {overlay.found}", 11)
+    ]  # fmt: skip

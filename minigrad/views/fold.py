@@ -17,7 +17,8 @@ states of what walks forward, -1, and of what walks back, T."""
 
 def bands(
     norms: Sequence[Sequence[Reading]], width: float, height: float, left: float, everything: bool,
-    room: tuple[float, float], right: float = 0.0, reverse: bool = False,
+    room: tuple[float, float], right: float = 0.0, reverse: bool = False, gap: float = GAP,
+    wanted: Sequence[int] = (), beside: float = 0.0,
 ) -> list[Band]:  # fmt: skip
     """Which steps stand in which row, so that the picture fits the page.
 
@@ -28,14 +29,18 @@ def bands(
         everything: All steps in one row.
         room: Of the page.
         reverse: Whether the gradient comes from the first step alone.
+        gap: Between two columns.
+        wanted: Steps to keep before others.
+        beside: What a wanted step needs beside it.
     """
     count = len(norms)
     if everything:
         return [[-1, *range(count), count]]
     down = max(1, int(room[1] // height))
-    across = int((room[0] - left - right) // width)
+    whole = room[0] - left - beside * len(wanted)  # where all steps are shown
+    across = int((whole - right) // width)
     if count > across:  # several rows: room for the stubs that lead from one to the next
-        across = max(1, int((room[0] - left - max(STUB, right)) // width))
+        across = max(1, int((whole - max(STUB, right)) // width))
     if count <= across * down:
         each = math.ceil(count / math.ceil(count / across))  # rows of one length
         rows: list[Band] = [list(range(k, min(k + each, count))) for k in range(0, count, each)]
@@ -44,8 +49,8 @@ def bands(
         return rows
     # Padding past the end of every sample is folded first.
     real = next((t + 1 for t in range(count - 1, 0, -1) if any(r.kind != "padding" for r in norms[t])), 1)
-    room = (room[0] - right - (FOLD + GAP if real < count else 0), room[1])
-    folded = max(0, int((room[0] - left - FOLD - GAP) // width))
+    room = (room[0] - right - (FOLD + gap if real < count else 0), room[1])
+    folded = max(0, int((room[0] - left - FOLD - gap) // width))
 
     def both_ends(keep: int) -> set[int]:
         """So many of the real steps, more of them where the gradient comes from."""
@@ -56,15 +61,18 @@ def bands(
 
     kept = both_ends(max(2, folded))
     odd: list[int] = []
-    for t in (real - 1 - k for k in _anomalies(norms[:real][::-1])) if reverse else _anomalies(norms[:real]):
+    found = [real - 1 - k for k in _anomalies(norms[:real][::-1])] if reverse else _anomalies(norms[:real])
+    for t in (*wanted, *found):
         if t not in kept and all(abs(t - other) > 2 for other in odd):
             odd.append(t)
     # Another fold takes the room of a column; an odd step in the middle is worth it, up to three of them.
     for extra in range(min(3, len(odd)), 0, -1):
-        keep = int((room[0] - left - (extra + 1) * (FOLD + GAP)) // width) - extra
+        keep = int((room[0] - left - (extra + 1) * (FOLD + gap) - beside * min(extra, len(wanted))) // width) - extra
         if keep >= 2:
             kept = both_ends(keep) | {*odd[:extra]}
             break
+        if keep == extra == 1 and odd[0] in wanted:  # beside the step where the gradient begins
+            kept = {0 if reverse else real - 1, odd[0]}
     columns: Band = [-1]
     before = -1
     for t in sorted(kept):

@@ -19,7 +19,7 @@ from .lens_marks import Shown, lead, many, note, part, part_bar, percent, table
 from .palette import number
 from .report import colour, safe
 
-__all__ = ["clipping", "same_factor", "truncation"]
+__all__ = ["clipping", "over_training", "quantiles", "same_factor", "truncation"]
 
 _HOW = {"norm": "by norm", "value": "by value", "backward": "in backward"}
 
@@ -79,7 +79,7 @@ def clipping(
             " step over that at the last.", *([factors] if factors else []),
         ))  # fmt: skip
         if norms is not None:
-            parts += ["", _over_training(norms), "", _quantiles(norms, width)]
+            parts += ["", over_training(norms), "", quantiles(norms, width)]
         return Group(*parts)
 
     return Shown(build)
@@ -134,7 +134,8 @@ def _effects(effects: Sequence[ClippingEffect], width: int) -> RenderableType:
     return table(columns, width, left=["how"], drop=["limited", "C"], bar=bars)
 
 
-def _over_training(x: Norms) -> Text:
+def over_training(x: Norms) -> Text:
+    """How often clipping fired, and where a threshold can be tried, in sentences."""
     sentences = []
     updates = many(x.updates, "update")
     if x.fired is not None:
@@ -155,7 +156,8 @@ def _over_training(x: Norms) -> Text:
     return lead("Over training", sentences)
 
 
-def _quantiles(x: Norms, width: int) -> RenderableType:
+def quantiles(x: Norms, width: int) -> RenderableType:
+    """The norms before clipping as a table of their quantiles, so many characters wide at most."""
     names = {0.0: "smallest", 0.5: "median", 1.0: "largest"}
     columns = {
         "of all updates": [names.get(q, f"{100 * q:g} %") for q in x.quantiles],

@@ -15,7 +15,7 @@ from rich.text import Text
 from ..bptt.record import Reading
 from ..engine import Array
 from . import report
-from .palette import number
+from .palette import power
 from .report import colour
 
 __all__ = ["LEGEND", "Curve", "Shown", "chart", "edges", "lead", "log_bar", "logs_of", "many", "note", "part",
@@ -60,21 +60,6 @@ def logs_of(values: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         logs: Array = np.log10(values)
     return logs
-
-
-def power(exponent: float) -> str:
-    """10 to this power, also where no float holds it.
-
-    >>> power(-2.5), power(-500.3), power(float("-inf")), power(400.0)
-    ('0.0032', '5e-501', '0', '1e400')
-    """
-    if not math.isfinite(exponent):
-        return "NaN" if math.isnan(exponent) else "inf" if exponent > 0 else "0"
-    if abs(exponent) < 300:
-        return number(10.0**exponent)
-    whole = math.floor(exponent)
-    digit = round(10.0 ** (exponent - whole))
-    return f"{1 if digit == 10 else digit}e{whole + (digit == 10)}"
 
 
 def percent(x: float) -> str:

@@ -31,13 +31,24 @@ from ..engine import Array
 from ..errors import DrawError
 from .canvas import GAP, PILL, shortened
 from .clipped import recurrent
-from .draw import _ends as ends
-from .draw import _ratio as ratio
-from .draw import _style as style
 from .layers import above, layers_of
 from .layout import Point
 from .palette import BINS, SPECIAL, Look, brief, look, number, pale, shown
-from .scene import Card, Pill, Scene, Step, build, labelled, letter_of, real_samples, short_name, subscript
+from .scene import (
+    Card,
+    Pill,
+    Scene,
+    Step,
+    build,
+    ends,
+    labelled,
+    letter_of,
+    ratio,
+    real_samples,
+    short_name,
+    subscript,
+)
+from .stack import style_of_one
 from .strip import strip_rows
 
 __all__ = ["page"]
@@ -316,7 +327,7 @@ class _Level:
         """For the script; y points down."""
         cards = {key: box.card for key, box in self.boxes.items()}
         every = Step(0, cards, dict.fromkeys(self.flows, _NONE), dict.fromkeys(self.carried, _NONE))
-        layout, items, _ = style(s, [every], level, 3)
+        layout, items, _ = style_of_one(s, [every], level, 3)
         top, store = layout.height, self.store
 
         def ways(some: Mapping[tuple[str, str], Array], wires: Mapping[tuple[str, str], list[Point]]) -> list[Any]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ..bptt.record import Reading
-from .canvas import FOLD, GAP, MARGIN, STUB, Canvas, extent, identifier
+from .canvas import FOLD, GAP, MARGIN, STUB, Canvas, Folded, extent, folded, identifier
 from .fold import Band, bands
 from .layout import Item, Layout
-from .palette import largest
+from .palette import PLAIN, Look, Mark, largest
 from .scene import Card, Step
 
-__all__ = ["Plan", "Style", "paint"]
+__all__ = ["Chips", "Hidden", "Over", "Plan", "Style", "paint"]
 
 _FIRST = 0.8  # the width of a first state, in boxes
 _TITLE = 11  # the size of the words before a lane
+_BESIDE = 4.0  # a chip, on either side: the arrows
+_CHIP = "chip_"  # what the names of chips begin with
+_VALUE = Reading(1.0, "value")
 
 
 class Style(NamedTuple):
@@ -24,6 +28,55 @@ class Style(NamedTuple):
     layout: Layout
     items: Mapping[str, Item]
     lines: int
+
+
+Marks = Sequence["Mark | None"]
+"""By input time; None: there is nothing to say."""
+
+
+class Chips(NamedTuple):
+    """A measure's numbers on the arrows into the steps.
+
+    Attributes:
+        lanes: Those that they stand on.
+        marks: Of each step.
+        cuts: The steps into which the value alone goes.
+    """
+
+    lanes: tuple[str, ...]
+    marks: Marks
+    cuts: frozenset[int] = frozenset()
+
+
+class Hidden(NamedTuple):
+    """What a fold shows of a measure: the lanes at whose height it stands, its numbers, and what they are called."""
+
+    lanes: tuple[str, ...]
+    marks: Marks
+    words: Callable[[Sequence[Mark]], list[str]]
+
+
+class Over(NamedTuple):
+    """A measure over a picture.
+
+    Attributes:
+        chips, hidden: On the arrows, and in folds.
+        wires: By lane the looks of the arrows that bring a gradient back to each step; "loss": from its loss.
+        alone: Whether what has no number of the measure stands back.
+        wanted: Steps to keep unfolded.
+    """
+
+    chips: tuple[Chips, ...]
+    hidden: tuple[Hidden, ...]
+    wires: Mapping[str, Sequence[Look]]
+    alone: bool
+    wanted: tuple[int, ...]
+
+    @property
+    def room(self) -> float:
+        """The width of a chip; 0 without any."""
+        texts = {line for c in self.chips for m in c.marks if m is not None for line in m.text.split("\n")}
+        return max((extent(line) + 8 for line in texts), default=0.0)
 
 
 class Plan(NamedTuple):
@@ -37,6 +90,8 @@ class Plan(NamedTuple):
         more: What stands behind the name of a step.
         titles: Words that stand at the left of lanes.
         width: Of a box.
+        over: A measure.
+        cuts: The steps that start from a state without a way back to it.
     """
 
     steps: Sequence[Step]
@@ -46,6 +101,16 @@ class Plan(NamedTuple):
     more: Sequence[str]
     titles: Mapping[str, tuple[str, ...]]
     width: float
+    over: Over | None = None
+    cuts: tuple[int, ...] = ()
+
+
+class _Cut(NamedTuple):
+    """What is cut between two columns: the step before which, the lanes, and the heights that numbers cover."""
+
+    time: int
+    lanes: set[str]
+    covered: list[tuple[float, float]]
 
 
 class _Column(NamedTuple):
@@ -56,6 +121,7 @@ class _Column(NamedTuple):
         step: Where a lane ends at the boxes of a step; None: it ends at the edge.
         first, last: The steps it stands for.
         far: Whether they stand in another row.
+        box: Where the arrows into it have their numbers: its left and its right border.
     """
 
     ends: dict[str, tuple[float, float, str]]
@@ -63,24 +129,28 @@ class _Column(NamedTuple):
     first: int = 0
     last: int = 0
     far: bool = False
+    box: tuple[float, float] | None = None
 
 
 def paint(canvas: Canvas, plan: Plan, styles: Iterable[Style], everything: bool) -> Style:
     """Draw in the first style that fits the page, else the last; gives the one that was taken."""
     room = (canvas.room[0], canvas.down)
     norms = list(zip(*plan.lanes.values(), strict=True))
-    first = plan.width * _FIRST + GAP
+    space = plan.over.room + 2 * _BESIDE if plan.over is not None and plan.over.room else 0.0  # for chips
+    everywhere = plan.over is None or not any(c.cuts for c in plan.over.chips)
+    gap, wanted = GAP + space * everywhere, (*plan.cuts, *(() if plan.over is None else plan.over.wanted))
+    first = plan.width * _FIRST + gap
     ahead, behind = (first if step is not None and step.cards else 0.0 for step in plan.first)
-    titled = max((extent(title, _TITLE) + 8 for title in plan.titles), default=0.0)
-    left = titled + max(STUB, ahead)
+    titled = max((extent(line, _TITLE) + 8 for title in plan.titles for line in title.split("\n")), default=0.0)
+    left = titled + max(STUB + gap - GAP, ahead)
     for style in styles:
         layout = style.layout
-        rows = bands(norms, layout.width + GAP, layout.height + GAP, left, everything, room, behind,
-                     len(plan.backward) == len(plan.lanes))  # fmt: skip
+        rows = bands(norms, layout.width + gap, layout.height + GAP, left, everything, room, behind,
+                     len(plan.backward) == len(plan.lanes), gap, wanted, space * (not everywhere))  # fmt: skip
         if everything or len(rows) * (layout.height + GAP) <= room[1]:
             break
     canvas.plain = everything and len(plan.steps) > 250
-    painter = _Painter(canvas, plan, style, left, titled)
+    painter = _Painter(canvas, plan, style, left, titled, space, gap)
     for row in rows:
         painter.row(row, titled > 0 or ahead > 0 or len(rows) > 1)
     return style
@@ -89,8 +159,11 @@ def paint(canvas: Canvas, plan: Plan, styles: Iterable[Style], everything: bool)
 class _Painter:
     """Puts steps on the canvas, one row after the other."""
 
-    def __init__(self, canvas: Canvas, plan: Plan, style: Style, left: float, titled: float) -> None:
+    def __init__(
+        self, canvas: Canvas, plan: Plan, style: Style, left: float, titled: float, space: float, gap: float
+    ) -> None:
         self.canvas, self.plan, self.left, self.titled = canvas, plan, left, titled
+        self.space, self.gap, self.over = space, gap, plan.over
         self.layout, self.items, self.lines = style
         self.base = 0.0
 
@@ -103,10 +176,12 @@ class _Painter:
         x, start, count = MARGIN, columns[0], len(self.plan.steps)
         before: _Column | None = None
         if isinstance(start, int) and start > 0:  # a row that goes on from the one above
-            before = self.far(start - 1, x + self.left - STUB, x + self.left - 8, "from")
+            edge = x + self.left - (self.gap - GAP)
+            before = self.far(start - 1, edge - STUB, edge - 8, "from")
         if indented:  # the columns of all rows stand below each other
             x += self.left
-        for column in columns:
+        for k, column in enumerate(columns):
+            x += self.beside(columns[k - 1] if k else -1, column)
             if column in (-1, count):
                 first = self.plan.first[column == count]
                 if first is None or not first.cards:
@@ -114,17 +189,28 @@ class _Painter:
                 here, end = self.first(first, x if column == count else x - self.left + self.titled)
                 x = max(x, end)
             elif isinstance(column, range):
-                here, x = self.fold(column, x), x + FOLD + GAP
+                here, x = self.fold(column, x), x + FOLD + self.gap
             else:
-                here, x = self.step(self.plan.steps[column], x), x + self.layout.width + GAP
+                here, x = self.step(self.plan.steps[column], x), x + self.layout.width + self.gap
             if before is not None:
                 self.join(before, here)
             before = here
         last = columns[-1]
+        x += self.beside(last, count)
         if before is not None and isinstance(last, int) and last + 1 < count:
             self.join(before, self.far(last + 1, x + 8, x + 6, "to"))
             self.canvas.reach(x + STUB)
         self.canvas.reach(x)
+
+    def beside(self, left: int | range, right: int | range) -> float:
+        """What the numbers between two columns need, where not every gap has room for them."""
+        if self.over is None or self.gap > GAP:
+            return 0.0
+        for chips in self.over.chips:
+            t = left if self.back(chips.lanes[0]) > 0 else right
+            if isinstance(t, int) and 0 <= t < len(chips.marks) and chips.marks[t] is not None:
+                return self.space
+        return 0.0
 
     def far(self, t: int, x: float, edge: float, name: str) -> _Column:
         """A step that stands in another row."""
@@ -157,49 +243,163 @@ class _Painter:
                 canvas.card(names[key], _cut(card, self.lines), center, item.width, item.height, card.pills, t)
         for (a, b), reading in step.flows.items():
             points = [(x + px, base + py) for px, py in layout.wires[a, b]]
-            canvas.wire(names[a], names[b], points, reading)
+            canvas.wire(names[a], names[b], points, reading, paint=self.paint("loss" if b == "loss" else "", t))
         ends = {}
         for lane in layout.lanes:
             if lane in names:
                 middle, half = x + layout.places[lane][0], self.items[lane].width / 2
                 ends[lane] = (middle - half, middle + half, names[lane])
-        return _Column(ends, (step, x), t, t)
+        return _Column(ends, (step, x), t, t, box=(x, x + layout.width))
+
+    def paint(self, lane: str, t: int) -> Look | None:
+        """The look of the arrow that brings the gradient of a lane back to a step; None: that of the gradient."""
+        if self.over is None or not self.over.alone:
+            return None
+        looks = self.over.wires.get(lane, ())
+        return looks[t] if 0 <= t < len(looks) else PLAIN
+
+    def back(self, lane: str) -> int:
+        """From a step to the one before it on its walk."""
+        return 1 if lane in self.plan.backward else -1
 
     def fold(self, hidden: range, x: float) -> _Column:
-        name = f"fold_{hidden.start + 1}"
-        readings = {s: self.plan.lanes[s][hidden.start : hidden.stop] for s in self.layout.lanes}
-        self.canvas.fold(name, hidden, readings, x, self.base, self.layout, FOLD)
-        return _Column(dict.fromkeys(self.layout.lanes, (x, x + FOLD, name)), None, hidden.start, hidden.stop - 1)
+        name, some = f"fold_{hidden.start + 1}", slice(hidden.start, hidden.stop)
+        heights = self.layout.lanes
+        inside = {} if self.over is not None and self.over.alone else {
+            lane: folded(y, self.plan.lanes[lane][some]) for lane, y in heights.items()
+        }
+        for row in () if self.over is None else self.over.hidden:
+            y = sum(heights[lane] for lane in row.lanes) / len(row.lanes)
+            inside["_".join(row.lanes)] = _folded(y, row, row.marks[some])
+        chips = () if self.over is None else self.over.chips
+        cuts = {t for t in self.plan.cuts if t in hidden}
+        for c in chips:  # those on the arrow into it are seen
+            cuts |= {t for t in c.cuts & {*hidden} if t != (hidden[-1] if self.back(c.lanes[0]) > 0 else hidden[0])}
+        self.canvas.fold(name, hidden, inside, x, self.base, self.layout, FOLD, cuts=len(cuts))
+        ends = dict.fromkeys(heights, (x, x + FOLD, name))
+        return _Column(ends, None, hidden.start, hidden.stop - 1, box=(x, x + FOLD))
 
     def join(self, left: _Column, right: _Column) -> None:
         """The lanes between two neighbours, each in its own direction."""
+        places: dict[float, _Cut] = {}
         for source, target, backward in ((left, right, False), (right, left, True)):
             starts = {
                 lane: (low if backward else high, name)
                 for lane, (low, high, name) in source.ends.items() if (lane in self.plan.backward) == backward
             }  # fmt: skip
+            arrived = self.plan.steps[target.last if backward else target.first]
+            cut = set() if target.box is None else self.chips(arrived, target, starts, places)
             if target.step is not None:
-                self.into(*target.step, starts)
+                self.into(*target.step, starts, cut)
                 continue
             for lane, (start, tail) in starts.items():
                 if lane not in target.ends:
                     continue
                 low, high, head = target.ends[lane]
                 y = self.base + self.layout.lanes[lane]
-                came = self.plan.steps[target.last if backward else target.first].carried
                 # The largest of the flows, as one line stands for all.
-                reading = largest(r for (a, _), r in came.items() if a == lane)
-                self.canvas.wire(tail, head, [(start, y), (high if backward else low, y)], reading, dashed=target.far)
+                reading = largest(r for (a, _), r in arrived.carried.items() if a == lane)
+                points = [(start, y), (high if backward else low, y)]
+                paint = self.paint(lane, source.first if backward else source.last)
+                ended, own = target.far or lane in cut, lane if tail.startswith(_CHIP) else ""
+                self.canvas.wire(tail, head, points, reading, dashed=ended, paint=paint, lane=own)
+        for x, cut_here in places.items():
+            self.scissors(x, cut_here)
 
-    def into(self, step: Step, x: float, starts: Mapping[str, tuple[float, str]]) -> None:
+    def chips(
+        self, step: Step, target: _Column, starts: dict[str, tuple[float, str]], places: dict[float, _Cut]
+    ) -> set[str]:
+        """The numbers before a step, on arrows that go on from there; gives the lanes that are cut, and notes where."""
+        assert target.box is not None
+        left, right = target.box
+        cut = {lane for lane in step.cut if lane in starts and target.step is not None}
+        half, covered = self.gap / 2, list[tuple[float, float]]()
+        for chips in () if self.over is None else self.over.chips:
+            mark = chips.marks[step.time]
+            if mark is None or chips.lanes[0] not in starts:
+                continue
+            heights = [self.base + self.layout.lanes[lane] for lane in chips.lanes]
+            count = min(len(mark.text.split("\n")), self.lines)
+            height = max(12.0 * count + 4, max(heights) - min(heights) + 16)
+            y, half = sum(heights) / len(heights), (GAP + self.space) / 2
+            ended = step.time in chips.cuts
+            if ended:
+                cut |= {*chips.lanes}
+                y += height / 2 - 3  # the value goes on below it
+            side = self.back(chips.lanes[0])
+            width, center, border = self.space - 2 * _BESIDE, right + half if side > 0 else left - half, (
+                right if side > 0 else left
+            )
+            name = f"{_CHIP}{step.time + 1}_{'_'.join(map(identifier, chips.lanes))}"
+            self.canvas.chip(name, mark, (center, y), width, height)
+            covered.append((y - height / 2, y + height / 2))
+            for lane in chips.lanes:
+                edge, tail = starts[lane]
+                level = self.base + self.layout.lanes[lane]
+                if ended:
+                    points = [(edge, level - 7), (border, level - 7)]
+                    self.canvas.wire(tail, name, points, _VALUE, value=True, lane=lane)
+                else:
+                    came = [r for (a, _), r in step.carried.items() if a == lane]
+                    points = [(edge, level), (center + side * width / 2, level)]
+                    paint = self.paint(lane, step.time + side)
+                    self.canvas.wire(tail, name, points, largest(came), paint=paint, lane=lane)
+                starts[lane] = (center - side * width / 2, name)
+        for lane in cut:
+            x = right + half if self.back(lane) > 0 else left - half
+            here = places.setdefault(round(x, 3), _Cut(step.time, set(), []))
+            here.lanes.add(lane)
+            here.covered.extend(c for c in covered if c not in here.covered)
+        return cut
+
+    def scissors(self, x: float, cut: _Cut) -> None:
+        """A line across the lanes that are cut, between the numbers that stand there."""
+        heights = [self.base + self.layout.lanes[lane] for lane in cut.lanes]
+        whole = len(cut.lanes) == len(self.layout.lanes)
+        low = self.base + 6 if whole else min([y - 16 for y in heights] + [low - 4 for low, _ in cut.covered])
+        high = self.base + self.layout.height - 6 if whole else max(
+            [y + 16 for y in heights] + [high + 8 for _, high in cut.covered]
+        )
+        gaps, top = [], high
+        for start, end in sorted(cut.covered, reverse=True):
+            if top - end < 60 or whole:  # else lanes that are not cut lie between
+                gaps.append((end, top))
+            top = start
+        gaps.append((low, top))
+        about = f"cut before t={cut.time + 1}: the state's value crosses, the gradient does not"
+        self.canvas.mark_cut(f"cut_{cut.time + 1}_{-self.base:.0f}", x, gaps, about)
+
+    def into(self, step: Step, x: float, starts: Mapping[str, tuple[float, str]], cut: set[str]) -> None:
         """What is carried into a step, from where each lane starts."""
         for (a, b), reading in sorted(step.carried.items(), key=lambda item: item[1].norm):
-            if a not in starts:
+            if a not in starts or a in step.cut:
                 continue
             edge, tail = starts[a]
-            way = self.layout.carried[a, b]
-            points = [(edge, self.base + way[0][1]), *((x + px, self.base + py) for px, py in way[1:])]
-            self.canvas.wire(tail, f"{identifier(b)}_{step.time + 1}", points, reading)
+            points = self.way(a, b, x, edge)
+            paint = self.paint(a, step.time + self.back(a))
+            head = f"{identifier(b)}_{step.time + 1}"
+            own = a if tail.startswith(_CHIP) else ""
+            self.canvas.wire(tail, head, points, reading, dashed=a in cut, paint=paint, lane=own)
+        for a, b in self.layout.carried if step.cut else ():  # the value alone
+            if a in step.cut and a in starts and b in step.cards:
+                edge, tail = starts[a]
+                head = f"{identifier(b)}_{step.time + 1}"
+                self.canvas.wire(tail, head, self.way(a, b, x, edge), _VALUE, value=True)
+
+    def way(self, a: str, b: str, x: float, edge: float) -> list[tuple[float, float]]:
+        """From where a lane starts to a box of a step."""
+        corners = self.layout.carried[a, b]
+        return [(edge, self.base + corners[0][1]), *((x + px, self.base + py) for px, py in corners[1:])]
+
+
+def _folded(height: float, row: Hidden, marks: Marks) -> Folded:
+    """The numbers of a measure."""
+    def tile(start: int, stop: int) -> tuple[Look, str]:
+        some = [m for m in marks[start:stop] if m is not None]
+        worst = max(some, key=lambda m: (not math.isnan(m.value), m.value), default=None)
+        return (PLAIN, "no number") if worst is None else (worst.look, worst.about)
+
+    return Folded(height, row.words([m for m in marks if m is not None]), tile)
 
 
 def _cut(card: Card, lines: int) -> Card:
@@ -208,4 +408,6 @@ def _cut(card: Card, lines: int) -> Card:
         return card
     if card.kind == "input":
         return card._replace(title=f"{card.title} {card.line}", line="")
-    return card if card.kind in ("loss", "join") else card._replace(line="")
+    if card.kind == "loss" and card.mark is not None:
+        return card._replace(line="")
+    return card if card.kind in ("loss", "join") or card.plain else card._replace(line="")

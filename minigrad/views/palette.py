@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from ..bptt.record import Reading
 
-__all__ = ["BINS", "SPECIAL", "Look", "brief", "largest", "look", "number", "pale", "shown"]
+__all__ = ["BINS", "PLAIN", "SPECIAL", "Look", "Mark", "Scale", "brief", "largest", "look", "number", "on", "pale",
+           "power", "rescaled", "shown"]  # fmt: skip
 
 
 class Look(NamedTuple):
@@ -34,9 +35,28 @@ class Look(NamedTuple):
     style: str = ""
 
 
+class Mark(NamedTuple):
+    """A number of a measure as it is drawn over a step.
+
+    Attributes:
+        value: What it is compared by, where one stands for several.
+        text: What stands there; lines that do not fit are left out from the last on.
+        look: Its colours.
+        about: The number in words.
+    """
+
+    value: float
+    text: str
+    look: Look
+    about: str
+
+
 _BLACK, _WHITE = "#000000", "#ffffff"
 
-BINS: tuple[tuple[float, Look], ...] = (
+Scale = tuple[tuple[float, Look], ...]
+"""Upper bounds and looks."""
+
+BINS: Scale = (
     (1e-12, Look("< 1e-12\nvanished", "#2a2f6e", _WHITE, "#2a2f6e")),
     (1e-9, Look("1e-12…\n1e-9", "#3b64ad", _WHITE, "#3b64ad")),
     (1e-6, Look("1e-9…\n1e-6", "#7fa8d6", _BLACK, "#4f86c0")),
@@ -60,11 +80,27 @@ SPECIAL: dict[str, Look] = {
 """The looks of what is no number on the scale."""
 
 
+PLAIN = Look("no number here", _WHITE, _BLACK, "#8a8a8a")
+"""The look of what a measure says nothing about."""
+
+
 def look(reading: Reading) -> Look:
     """The look of a gradient."""
     if reading.kind != "value":
         return SPECIAL[reading.kind]
     return next(found for bound, found in BINS if reading.norm < bound or bound == math.inf)
+
+
+def rescaled(*steps: tuple[float, str, int]) -> Scale:
+    """The colours of `BINS` for other numbers: of each step its upper bound, its legend, and the colour's place."""
+    return tuple((bound, BINS[k][1]._replace(legend=legend)) for bound, legend, k in steps)
+
+
+def on(scale: Scale, value: float) -> Look:
+    """The look of a number on a scale; of 0, NaN and infinity their own."""
+    if not math.isfinite(value) or value == 0:
+        return SPECIAL["not finite" if value else "zero"]
+    return next((found for bound, found in scale if value < bound), scale[-1][1])
 
 
 def pale(colours: str, strength: float) -> str:
@@ -103,6 +139,21 @@ def number(x: float) -> str:
         return f"{x:.0f}"
     text = f"{x:.2g}"
     return f"{float(text):.0f}" if float(text) == int(float(text)) else text
+
+
+def power(exponent: float) -> str:
+    """10 to this power, also where no float holds it.
+
+    >>> power(-2.5), power(-500.3), power(float("-inf")), power(400.0)
+    ('0.0032', '5e-501', '0', '1e400')
+    """
+    if not math.isfinite(exponent):
+        return "NaN" if math.isnan(exponent) else "inf" if exponent > 0 else "0"
+    if abs(exponent) < 300:
+        return number(10.0**exponent)
+    whole = math.floor(exponent)
+    digit = round(10.0 ** (exponent - whole))
+    return f"{1 if digit == 10 else digit}e{whole + (digit == 10)}"
 
 
 def shown(reading: Reading) -> str:

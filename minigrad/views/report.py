@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import os
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -107,18 +108,15 @@ def gradients(
 
 
 def compare(records: Mapping[str, Record]) -> RenderableType:
-    """One row for each record: how far the gradient of each cell reaches back, side by side.
+    """One row for each record, or for each of its layers and directions: how far its gradient reaches, side by side.
 
     Args:
-        records: By the name to show; of each its first sequence counts.
+        records: By the name to show: cells, sizes, initialisations, or moments of one training.
     Raises:
         RecordError: One of them has no sequence.
     """
-    found = {name: diagnose(record) for name, record in records.items()}
-    return Shown(lambda width: _comparison(
-        found, {name: _size(r, r.parameters) for name, r in records.items()},
-        {name: f"{r.loss:.3g}" for name, r in records.items()}, "cell", width,
-    ))  # fmt: skip
+    rows = [row for name, record in records.items() for row in _rows_of(record, name, f"{record.loss:.3g}")]
+    return Shown(lambda width: _comparison(rows, width))
 
 
 def layers(record: Record) -> RenderableType:
@@ -129,15 +127,40 @@ def layers(record: Record) -> RenderableType:
     Raises:
         RecordError: It has no sequence.
     """
+    rows = _rows_of(record)
+    return Shown(lambda width: _comparison(rows, width))
+
+
+class _Compared(NamedTuple):
+    """One row of a comparison.
+
+    Attributes:
+        name, layer: What to call the record, and of several sequences this one; empty: as in the row before.
+        found: Of the sequence.
+        size, loss: The norm of its parameters' gradients, and the record's loss, as texts.
+    """
+
+    name: str
+    layer: str
+    found: Diagnosis
+    size: str
+    loss: str
+
+
+def _rows_of(record: Record, name: str = "", loss: str = "") -> list[_Compared]:
+    """A row for each sequence of a record, the one nearest to the loss first."""
     record.sequence()  # there has to be one
     called = titles(list(record.sequences.values())[::-1])
-    found = {title: diagnose(record, sequence=name) for name, title in called.items()}
-    users = {name: p.terms[0].sequence for name, p in record.parameters.items() if p.terms}
-    sizes = {
-        title: _size(record, [parameter for parameter, user in users.items() if user == name])
-        for name, title in called.items()
-    }
-    return Shown(lambda width: _comparison(found, sizes, {}, "layer", width))
+    users = {parameter: p.terms[0].sequence for parameter, p in record.parameters.items() if p.terms}
+    rows: list[_Compared] = []
+    for sequence, title in called.items():
+        alone = len(called) == 1 and name
+        parameters = [p for p in record.parameters if alone or users.get(p) == sequence]
+        head = ("", "") if rows else (name, loss)
+        rows.append(_Compared(
+            head[0], "" if alone else title, diagnose(record, sequence=sequence), _size(record, parameters), head[1]
+        ))  # fmt: skip
+    return rows
 
 
 def _size(record: Record, names: Iterable[str]) -> str:
@@ -188,6 +211,8 @@ def _verdict(s: SequenceRecord, found: Diagnosis) -> Text:
     for sentence in _evidence(s, found):
         text.append(f"{sentence} ")
     text.rstrip()
+    for sentence in _places(found):
+        text.append(f"\n{sentence}")
     text.append(f"\nRule: {found.verdict} means that {found.rule}.", "dim")
     return text
 
@@ -195,6 +220,16 @@ def _verdict(s: SequenceRecord, found: Diagnosis) -> Text:
 def _step(s: SequenceRecord, t: int) -> str:
     """A step with its scope path, as errors and pictures write it."""
     return f"step {t + 1} ({' / '.join((*s.scope, f't={t + 1}'))})"
+
+
+def _places(found: Diagnosis) -> Iterable[str]:
+    """Where it began, as far as the ops were recorded."""
+    for what in (found.fault, found.zero):
+        if what is not None:
+            known = what.source is not None and not what.source.startswith("<frozen ")  # the command's own start
+            line = f" ({safe(os.path.basename(what.source or ''))})" if known else ""
+            text = safe(str(what))
+            yield f"{text[0].upper()}{text[1:]}{line}."
 
 
 def _evidence(s: SequenceRecord, found: Diagnosis) -> Iterable[str]:
@@ -225,6 +260,7 @@ def _evidence(s: SequenceRecord, found: Diagnosis) -> Iterable[str]:
             way, limit = "gained" if lane.decades > 0 else "lost", number(float(np.finfo(s.dtype).tiny))
             yield f"what comes back to step {at} is smaller than {s.dtype} can hold ({limit});"
             yield f"up to there it {way} {number(abs(lane.decades))} decades a step."
+            yield from _reach(found, lane)
         else:
             later = found.bad_step + (-1 if s.reverse else 1)
             yield f"exactly 0 comes back to step {at} from the step after it{f', {at - 1}' if s.reverse else ''}."
@@ -238,7 +274,8 @@ def _evidence(s: SequenceRecord, found: Diagnosis) -> Iterable[str]:
         way = "gains" if lane.decades > 0 else "loses"
         rate = f"{way} {number(abs(lane.decades))} decades a step (×{number(10.0**lane.decades)})"
         if found.on_the_way:
-            yield (f"what travels back {rate}: about {_times(lane.share)} {d}_{last} arrives at step {first}"
+            about = "" if found.exact else "about "
+            yield (f"what travels back {rate}: {about}{_times(lane.share)} {d}_{last} arrives at step {first}"
                    f"{', along ' + found.state if len(found.lanes) > 1 else ''}.")  # fmt: skip
             hidden = "The norms hide it: " if found.verdict == "vanishing" else ""
             yield (f"{hidden}‖{d}_{first}‖ is {_times(lane.ratio)} ‖{d}_{last}‖, for gradient enters"
@@ -246,6 +283,8 @@ def _evidence(s: SequenceRecord, found: Diagnosis) -> Iterable[str]:
         else:
             yield f"the gradient {rate}; ‖{d}_{first}‖ is {_times(lane.ratio)} ‖{d}_{last}‖."
         yield from _reach(found, lane)
+    if lane is not None and not found.exact:
+        yield "What arrives is an estimate, one hop after the other: this cell's step is not in the record."
     others = [x for x in found.lanes.values() if x.state != found.state and not math.isnan(x.decades)]
     if others and found.verdict in ("vanishing", "healthy", "exploding", "dead"):
         yield " ".join(
@@ -258,6 +297,8 @@ def _reach(found: Diagnosis, lane: Lane) -> Iterable[str]:
         yield f"At its peak it is {number(lane.peak)} times as large."
     elif lane.tenth is not None:
         more = f", a thousandth after {lane.thousandth}" if lane.thousandth is not None else ""
+        if lane.underflow is not None:
+            more += f", less than can be held after {lane.underflow}"
         yield f"Less than a tenth is left after {lane.tenth} step{'s' * (lane.tenth > 1)}{more}."
 
 
@@ -408,9 +449,10 @@ def _notes(
         notes.append("A range shows its least…largest norm: █ up to the least, ░ up to the largest.")
     extra = f"from step {found.latest + 1}"
     if extra in columns:
+        estimate = "" if found.exact else "; an estimate, one hop after the other"
         notes.append(
-            f"{extra.capitalize()}: how much of dL/d{found.state}_{found.latest + 1} is left here; an estimate,"
-            " one hop after the other. The rest entered on the way."
+            f"{extra.capitalize()}: how much of dL/d{found.state}_{found.latest + 1} is left here{estimate}."
+            " The rest entered on the way."
         )
     return [Text(" ".join(notes), "dim")] if notes else []
 
@@ -581,51 +623,59 @@ def _clipping(c: Clipping) -> Text:
 
 # Side by side
 
-def _comparison(
-    found: Mapping[str, Diagnosis], sizes: Mapping[str, str], losses: Mapping[str, str], what: str, width: int
-) -> RenderableType:
+def _comparison(rows: Sequence[_Compared], width: int) -> RenderableType:
     def steps_left(d: Diagnosis, lag: int | None) -> str:
         if d.lane is None or d.verdict in ("no backward yet", "not finite", "too short"):
             return "—"
         return str(lag) if lag is not None else f">{abs(d.latest - d.earliest)}"
 
-    def of_lane(value: Callable[[Lane], str]) -> Callable[[str], str]:
-        def cell(name: str) -> str:
-            lane = found[name].lane
-            return "—" if lane is None else value(lane)
-        return cell
+    def of_lane(value: Callable[[Lane], str]) -> Callable[[_Compared], str]:
+        return lambda row: "—" if row.found.lane is None else value(row.found.lane)
 
-    columns: dict[str, Callable[[str], str]] = {
+    def arrives(row: _Compared) -> str:
+        share = of_lane(lambda lane: number(lane.share))(row)
+        return share if row.found.exact or row.found.lane is None else f"~{share}"
+
+    columns: dict[str, Callable[[_Compared], str]] = {
         "first": of_lane(lambda lane: shown(lane.first)),
         "last": of_lane(lambda lane: shown(lane.last)),
         "ratio": of_lane(lambda lane: number(lane.ratio)),
-        "arrives": of_lane(lambda lane: number(lane.share)),
+        "arrives": arrives,
         "dec/step": of_lane(lambda lane: _signed(lane.decades)),
-        "1/10": lambda name: steps_left(found[name], x.tenth if (x := found[name].lane) else None),
-        "1/1000": lambda name: steps_left(found[name], x.thousandth if (x := found[name].lane) else None),
-        "‖grad‖": lambda name: sizes[name],
-        "loss": lambda name: losses[name],
+        "1/10": lambda row: steps_left(row.found, x.tenth if (x := row.found.lane) else None),
+        "1/1000": lambda row: steps_left(row.found, x.thousandth if (x := row.found.lane) else None),
+        "‖grad‖": lambda row: row.size,
+        "loss": lambda row: row.loss,
     }
-    if not losses:
+    if not any(row.loss for row in rows):
         del columns["loss"]
-    cells = {title: [value(name) for name in found] for title, value in columns.items()}
+    cells = {title: [value(row) for row in rows] for title, value in columns.items()}
     wide = {title: max((len(title), *map(len, some))) for title, some in cells.items()}
-    badges = max(_badge(d).cell_len for d in found.values()) if found else 0
-    names = {name: safe(name) for name in found}
-    for dropped in ("1/1000", "‖grad‖", "ratio", "last", "1/10", "loss", "first"):
-        if width - sum(n + 1 for n in wide.values()) - badges - 1 < min(10, max(map(len, names.values()), default=0)):
+    badges = max((_badge(row.found).cell_len for row in rows), default=0)
+    names = [Text(safe(row.name)) for row in rows]
+    layers = [Text(safe(row.layer)) for row in rows]
+    longest, widest = (max((text.cell_len for text in some), default=0) for some in (names, layers))
+    taken = badges + 1 + (widest + 1 if widest and longest else 0)
+    for dropped in ("1/1000", "‖grad‖", "ratio", "last", "first", "loss", "1/10"):
+        if width - sum(n + 1 for n in wide.values()) - taken < min(width // 3, longest or widest):
             wide.pop(dropped, None)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column(what, overflow="fold")
+    heads = {"cell": names} if longest or not widest else {}
+    if widest:
+        heads["layer"] = layers
+    for title in heads:
+        table.add_column(title, overflow="fold")
     table.add_column("verdict", no_wrap=True, width=badges)
     for title, n in wide.items():
         table.add_column(title, justify="right", no_wrap=True, width=n)
-    for k, name in enumerate(found):
-        table.add_row(Text(names[name]), _badge(found[name]), *(Text(cells[title][k]) for title in wide))
-    there = "at the first and the last step of its walk" if what == "layer" else "there"
+    for k, row in enumerate(rows):
+        called = (some[k] for some in heads.values())
+        table.add_row(*called, _badge(row.found), *(Text(cells[title][k]) for title in wide))
+    there = "at the first and the last step of its walk" if widest else "there"
     meanings = {
         "first": f"first, last: ‖dL/dh‖ {there}, or ‖dL/dc‖ if more arrives along c",
-        "arrives": "arrives: the share of the latest gradient that is left at the first step",
+        "arrives": "arrives: the share of the latest gradient that is left at the first step"
+        + (" (~: an estimate)" if any(text.startswith("~") for text in cells["arrives"]) else ""),
         "dec/step": "dec/step: decades gained a step back",
         "1/10": "1/10: steps back until less is left",
     }

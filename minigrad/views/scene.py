@@ -18,9 +18,9 @@ from ..bptt.record import Box, Graph, OpNode, ParameterRecord, Reading, Record, 
 from ..clip import norm_of
 from ..engine import Array
 from ..errors import DrawError, RecordError
-from .palette import number
+from .palette import Mark, number
 
-__all__ = ["OPS", "Card", "Lazy", "Pill", "Scene", "Step", "build", "labelled", "letter_of",
+__all__ = ["OPS", "Card", "Lazy", "Pill", "Scene", "Step", "build", "cuts_of", "ends", "labelled", "letter_of", "ratio",
            "real_samples", "short_name", "subscript", "visible"]  # fmt: skip
 
 _DIGITS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -29,17 +29,19 @@ OPS = {"add": "+", "subtract": "−", "multiply": "×", "divide": "/", "negative
 
 
 class Pill(NamedTuple):
-    """A use of a shared weight: its short and its full name, and the norm of this use's term."""
+    """A use of a shared weight: its short and its full name, and the norm of this use's term; or a measure's mark."""
 
     name: str
     parameter: str
     reading: Reading
+    mark: Mark | None = None
 
 
 class Card(NamedTuple):
     """A box: its kind ("state", "gate", "input", "initial", "loss", "join"), its lines, its gradient.
 
-    The loss and a join have no gradient of their own to show.
+    The loss and a join have no gradient of their own to show. A mark stands in the gradient's place; a plain box
+    shows neither.
     """
 
     kind: str
@@ -48,28 +50,36 @@ class Card(NamedTuple):
     reading: Reading
     about: str
     pills: tuple[Pill, ...] = ()
+    mark: Mark | None = None
+    plain: bool = False
 
 
 @dataclass(slots=True)
 class Step:
-    """One time step: its boxes, the flows inside it, and those to the states that it started from."""
+    """One time step: its boxes, the flows inside it, and those to the states that it started from.
+
+    From the states in `cut` comes the value alone: nothing leads back to them, as after `detach()`.
+    """
 
     time: int
     cards: dict[str, Card] = field(default_factory=dict)
     flows: dict[tuple[str, str], Reading] = field(default_factory=dict)
     carried: dict[tuple[str, str], Reading] = field(default_factory=dict)
+    cut: frozenset[str] = frozenset()
 
 
 class Scene(NamedTuple):
     """What to draw: the steps, the first states as a step of their own, steps that together have every box, the output.
 
-    The output is the state that the loss or the layer above looks at.
+    The output is the state that the loss or the layer above looks at; the cuts are the steps that start from a state
+    without a way back to it.
     """
 
     steps: Sequence[Step]
     first: Step
     typical: Sequence[Step]
     output: str
+    cuts: tuple[int, ...] = ()
 
 
 def visible(labels: Sequence[str] | None) -> list[str] | None:
@@ -96,6 +106,41 @@ def real_samples(sequence: SequenceRecord) -> list[int]:
     ends = np.sort(sequence.lengths)
     real = len(ends) - np.searchsorted(ends, np.arange(sequence.steps), side="right")
     return cast("list[int]", real.tolist())
+
+
+def ends(s: SequenceRecord) -> tuple[int, int]:
+    """The first and the last step of the walk that are no padding: where the gradient ends, where it begins."""
+    last = int(s.lengths.max()) - 1
+    return (last, 0) if s.reverse else (0, last)
+
+
+def ratio(s: SequenceRecord, readings: Sequence[Reading]) -> str:
+    """The norm where the gradient ends, in parts of that where it begins."""
+    first, last = (readings[t] for t in ends(s))
+    return number(first.norm / last.norm) if last.kind == "value" and math.isfinite(first.norm) else "—"
+
+
+def cuts_of(record: Record, s: SequenceRecord) -> dict[int, frozenset[str]]:
+    """By step the states that it starts from without a way back to them, though other steps have one.
+
+    With the graph it is seen by the ways themselves. Without it only where the loss reaches the step and no state
+    before it; elsewhere exactly 0 may be a cut or a gradient of 0.
+    """
+    graph, back = record.graph, 1 if s.reverse else -1
+    real = real_samples(s)
+    steps = [t for t in range(s.steps) if 0 <= t + back < s.steps and real[t]]
+    if graph is None or s.kernel:
+        reached = np.logical_or.reduce(list(s.reached.values()))
+        names = frozenset(name for name, parts in s.arrivals.items() if np.any(parts["next"] > 0))
+        return {t: names for t in steps if reached[t] and not reached[t + back] and names}
+    ways: dict[str, set[int]] = {name: set() for name in s.states}  # the steps that use it
+    for a, b in ((graph.boxes[flow.origin], graph.boxes[flow.to]) for flow in graph.flows):
+        own = a.sequence == b.sequence == s.name and a.kind == "state"
+        if own and b.time is not None and a.time == b.time + back:
+            ways[a.symbol].add(b.time)
+    there = {b.time for b in graph.boxes if b.sequence == s.name and b.kind == "state"}
+    found = {t: frozenset(name for name, used in ways.items() if used and t not in used) for t in steps}
+    return {t: names for t, names in found.items() if names and t in there}
 
 
 def subscript(symbol: str, t: int) -> str:
@@ -179,6 +224,7 @@ class _Scene:
         sums = {s: float(np.nansum(parts["outside"])) for s, parts in sequence.arrivals.items()}
         output = next(iter(sequence.initial), "h")
         self.output = max(sums, key=lambda s: (sums[s], s == output))
+        self.cuts = cuts_of(record, sequence)
 
     def _means(self, value: Array) -> list[float]:
         """Over the samples that have not ended."""
@@ -265,7 +311,7 @@ class _Scene:
 
     def step(self, t: int) -> Step:
         """The input, the states and the loss of one step, and the flow from the loss."""
-        step = Step(t)
+        step = Step(t, cut=self.cuts.get(t, frozenset()))
         for name in self.sequence.states:
             step.cards[name] = self.state(name, t)
         step.cards["x"] = self.input(t)
@@ -304,7 +350,7 @@ class _Scene:
         outside = (r.kind in ("value", "not finite") for r in self.arrivals[self.output, "outside"])
         entered = next((t for t, enters in enumerate(outside) if enters), 0)
         typical = dict.fromkeys((0, len(steps) - 1, min(scored, len(steps) - 1), entered))
-        return Scene(steps, first, [steps[t] for t in typical], self.output)
+        return Scene(steps, first, [steps[t] for t in typical], self.output, tuple(self.cuts))
 
     def gates(self, graph: Graph) -> Scene:
         """Each step as its named parts, with the exact part of the gradient on every way between two."""
@@ -345,7 +391,7 @@ class _Scene:
                 step.cards[key] = card._replace(line="", reading=nothing, pills=pills)
             for flows in (step.flows, step.carried):
                 flows.update(dict.fromkeys(flows, nothing))
-        return Scene(steps, self.first(), steps, self.output)
+        return Scene(steps, self.first(), steps, self.output, tuple(self.cuts))
 
     def _key(self, box: Box) -> str:
         """A name of its own for each part of a step, also where a scope is called like a state or another scope."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from ..bptt.record import Reading, SequenceRecord
-from .canvas import MARGIN, WIDTH, Canvas, identifier
-from .palette import brief, largest, shown
+from .canvas import MARGIN, WIDTH, Canvas, extent, identifier
+from .palette import PLAIN, Look, Mark, brief, largest, shown
 from .scene import letter_of
 
 __all__ = ["Row", "strip", "strip_rows"]
@@ -19,11 +20,25 @@ _BETWEEN = 6.0  # two groups
 
 
 class Row(NamedTuple):
-    """One row: what stands before it, what its tiles are the gradient of, and their norms."""
+    """One row: what stands before it, what its tiles are the gradient of, and their norms; or a measure's marks."""
 
     title: str
     symbol: str
-    readings: list[Reading]
+    readings: Sequence[Reading]
+    marks: Sequence[Mark | None] = ()
+
+    @property
+    def steps(self) -> int:
+        return len(self.marks) or len(self.readings)
+
+    def tile(self, start: int, stop: int) -> tuple[Reading | Look, str, str]:
+        """What stands for some steps: its look, in words, and in few letters."""
+        if self.marks:
+            some = [m for m in self.marks[start:stop] if m is not None]
+            mark = max(some, key=lambda m: (not math.isnan(m.value), m.value), default=None)
+            return (PLAIN, "no number", "") if mark is None else (mark.look, mark.about, mark.text.partition("\n")[0])
+        worst = largest(self.readings[start:stop])
+        return worst, f"‖∂L/∂{self.symbol}‖ = {shown(worst)}", brief(worst)
 
 
 def strip_rows(sequence: SequenceRecord, name: str = "", *, gates: bool = True) -> list[Row]:
@@ -49,14 +64,15 @@ def _pitch(canvas: Canvas, groups: Sequence[list[Row]]) -> float:
 
 def strip(
     canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None, everything: bool,
-    backward: Sequence[str] = (),
+    backward: Sequence[str] = (), cuts: Sequence[Mapping[int, str]] = (),
 ) -> None:  # fmt: skip
     """Draw groups of rows over the same steps; where a page is too narrow, a tile stands for several steps.
 
-    In the sequences named last, which walk from the last step to the first, the gradient travels the other way.
+    In the sequences named last, which walk from the last step to the first, the gradient travels the other way. Cuts
+    stand before these steps, for each group its own, with words.
     """
     pitch = max(_LOW, _pitch(canvas, groups)) if len(groups) > 1 else _HIGH
-    steps = len(groups[0][0].readings)
+    steps = groups[0][0].steps
     left = MARGIN + 16 + 6.2 * max(len(row.title) for rows in groups for row in rows)
     room = WIDTH - left - 2 * MARGIN
     wide = max(8.6 if everything else 2.0, min(32.0, room / steps))
@@ -72,22 +88,34 @@ def strip(
         last = t + chunk >= steps
         if t == 0 or last or ((t + 1) % every < chunk and t + chunk <= steps - every // 2):
             canvas.text(f"axis_{t + 1}", str(t + 1), (left + wide * (k + 0.5), base + 6), 10)
-    for rows in groups:
+    if any(cuts):
+        canvas.band(16)  # for the scissors
+    for number_of, rows in enumerate(groups):
+        top = canvas.bottom
         for row in rows:
             base, name = canvas.band(pitch), identifier(row.title)
             size = 12 if pitch > 18 else 10
             middle = (left - 10 - 3.1 * len(row.title), base + pitch / 2)
             canvas.text(f"row_{name}", row.title, middle, size)
             for k, t in enumerate(starts):
-                some = row.readings[t : t + chunk]
-                worst = largest(some)
-                where = f"t={t + 1}" if chunk == 1 else f"t={t + 1}…{t + len(some)}"
+                shade, about, words = row.tile(t, t + chunk)
+                where = f"t={t + 1}" if chunk == 1 else f"t={t + 1}…{min(t + chunk, steps)}"
                 letter = f" “{labels[t]}”" if labels and chunk == 1 else ""
                 center = (left + wide * (k + 0.5), base + pitch / 2)
                 canvas.tile(
-                    f"{name}_{t + 1}", worst, center, wide, pitch - (3 if pitch > 18 else 1),
-                    f"{where}{letter}: ‖∂L/∂{row.symbol}‖ = {shown(worst)}", brief(worst) if wide >= 27 else "",
+                    f"{name}_{t + 1}", shade, center, wide, pitch - (3 if pitch > 18 else 1),
+                    f"{where}{letter}: {about}", _short(words, wide),
                 )  # fmt: skip
+        here = cuts[number_of] if cuts else {}
+        nearest = min((b - a for a, b in pairwise(here)), default=steps - max(here, default=0)) * wide / chunk
+        for t, words in here.items():
+            about = f"cut before t={t + 1}: the state's value crosses, the gradient does not; {words}"
+            x = left + wide * t / chunk
+            first = number_of == 0
+            canvas.mark_cut(f"cut_{number_of}_{t + 1}", x, [(canvas.bottom, top + 1)], about, scissors=first)
+            fitting = [text for text in (words, words.partition(",")[0]) if text and extent(text) + 20 < nearest]
+            if first and fitting:
+                canvas.words(f"lost_{t + 1}", fitting[0], (x + 9, top + 10), 10)
         canvas.band(_BETWEEN if len(groups) > 1 else 0)
     if labels and wide >= 8.6 and chunk == 1:
         base = canvas.band(20)
@@ -100,6 +128,13 @@ def strip(
     if backward:
         where = "in the reverse directions" if len(backward) < len(groups) else "the gradient travels"
         _arrow(canvas, left, end, f"{where} this way", right=True)
+
+
+def _short(words: str, wide: float) -> str:
+    """What there is room for in a tile: the words, or at least a minus."""
+    if wide >= 27 and extent(words) <= wide:
+        return words
+    return "−" if words.startswith("−") and wide >= 8 else ""
 
 
 def _arrow(canvas: Canvas, left: float, end: float, words: str, *, right: bool = False) -> None:

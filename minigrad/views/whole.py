@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..bptt.record import Graph, OpNode, Reading, Record
 from ..errors import RecordError
-from .canvas import FOLD, GAP, HEADER, MARGIN, Canvas
+from .canvas import FOLD, GAP, HEADER, MARGIN, Canvas, folded
 from .layout import ARROW, Item, Layout, arrange
 from .palette import number
 from .picture import Picture
@@ -100,8 +100,9 @@ def _fold(
     """A box for the ops of these depths; gives where it ends."""
     readings = [n.reading for n in nodes if n.op is not None and depths[n.id] in hidden]
     box = Layout(FOLD, height, {}, {"": height / 2})
-    canvas.fold("fold", range(hidden.start, hidden.start + len(readings)), {"": readings}, x, base, box, FOLD,
-                what="op", count_from="op")  # fmt: skip
+    inside = {"": folded(height / 2, readings)}
+    some = range(hidden.start, hidden.start + len(readings))
+    canvas.fold("fold", some, inside, x, base, box, FOLD, what="op", count_from="op")
     return x + FOLD + GAP
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .contenders import hand_written, hips_autograd, jax_scan, mygrad_ops, ours, pytorch
-from .problem import Array, Problem, Result, Size, agree, made
+from .problem import Array, Disagreement, Problem, Result, Size, agree, made
 from .table import Row, Table
 from .timing import CLOCK, Spread, interleaved, spread
 
@@ -227,6 +227,31 @@ def _same_update(trainer: Any, hand: hand_written.MinCharRNN, steps: int) -> Non
     )
 
 
+def history(name: str, title: str, settings: Settings) -> Table:
+    """One update that also keeps the norms of dL/dh_t and dL/dc_t at every step, against one that does not."""
+    rows: list[Row] = []
+    for steps, batch, hidden in ((3, 2, 4),) if settings.tiny else ((25, 1, 100), (100, 32, 128)):
+        ids = np.random.default_rng(0).integers(0, 65, 100 * steps * batch)
+        for cell in ("lstm", "gru", "rnn"):
+            for kernel in ("fused", "steps"):
+                build = partial(ours.text_trainer, cell, ids, steps, batch, hidden, kernel)
+                _same_losses(build(0), build(1), f"{name}, {cell}, {kernel}")
+                found = interleaved(
+                    {"an update": build(0).step, "with all norms": build(1).step}, settings.repeats, **_least(settings)
+                )
+                rows += _rows(f"{cell}, T={steps}, {kernel}", found, against="an update",
+                              goals={"with all norms": 1.1}, notes={})  # fmt: skip
+    return Table(name, title, "ms", rows)
+
+
+def _same_losses(plain: Any, watched: Any, what: str) -> None:
+    """Who looks changes nothing: both learn the same, and the norms of each update are there."""
+    losses = [[trainer.step().loss for _ in range(3)] for trainer in (plain, watched)]
+    if losses[0] != losses[1] or len(watched.history.norms) != 3:
+        kept = len(watched.history.norms)
+        raise Disagreement(f"{what}: losses {losses[0]} without norms and {losses[1]} with them; {kept} kept.")
+
+
 def chain(name: str, title: str, settings: Settings) -> Table:
     """A graph as deep as it has ops."""
     length = 100 if settings.tiny else 100_000
@@ -273,5 +298,6 @@ MEASURES = (
     _Measure("memory", "Peak memory of an LSTM step, T=1000, N=32, C=64, H=256", memory),
     _Measure("import", "import minigrad against import numpy", imports),
     _Measure("characters", "An update of minigrad train, min-char-rnn's setting, against it by hand", characters),
+    _Measure("history", "What keeping all norms of dL/dh_t and dL/dc_t adds to an update of training", history),
     _Measure("chain", "A chain of 100,000 ops, forward and backward, against PyTorch", chain),
 )  # fmt: skip

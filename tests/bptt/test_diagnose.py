@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from minigrad import Tensor, bptt, nn
+from minigrad.bptt.attribution import attribution
 from minigrad.bptt.diagnose import EXPLODES_ABOVE, VANISHES_BELOW, diagnose
+from minigrad.bptt.fault import first_zero, zero_in
 from minigrad.errors import RecordError
+from tests import oracles
+from tests.bptt.cases import EACH_KERNEL, EACH_KIND, KINDS
 
 
 class State(NamedTuple):
@@ -378,3 +382,210 @@ def test_every_layer_and_direction_has_a_diagnosis_of_its_own(kernel):
         assert (found.earliest, found.latest) == ((19, 0) if name.endswith("_reverse") else (0, 19))
         assert found.enters == tuple(range(20))
         assert found.verdict in ("vanishing", "healthy")
+
+
+# Exactly: the latest gradient alone, judged by complex steps of the oracles, attribution and closed forms
+
+TEXT = "To be, or not to be, that is the question: Whether 'tis nobler in the mind to suffer the slings and arrows"
+
+
+class Reader:
+    """A character model of one layer on real text, with the loss at every step or at the last."""
+
+    def __init__(self, kind, kernel, steps, every_step, hidden=4, dtype=np.float64):
+        letters = sorted(set(TEXT))
+        self.kind, self.steps, self.hidden = kind, steps, hidden
+        self.targets = np.array([letters.index(c) for c in TEXT])[1 : steps + 1]
+        layer_type, own = KINDS[kind]
+        rng = np.random.default_rng(1)
+        embedding = nn.Embedding(len(letters), 5, rng=rng, dtype=dtype)
+        self.layer = layer_type(5, hidden, kernel=kernel, rng=rng, dtype=dtype, **own)
+        self.readout = nn.Linear(hidden, len(letters), rng=rng, dtype=dtype)
+        self.x = embedding(np.array([letters.index(c) for c in TEXT])[:steps, np.newaxis])
+        scores = self.readout(self.layer(self.x)[0])[:, 0]
+        kept = slice(None) if every_step else slice(-1, None)
+        self.record = bptt.backward(nn.cross_entropy(scores[kept], self.targets[kept]))
+
+    def oracle(self, field, k):
+        """‖d(the last step's loss)/d state_k‖ by complex steps."""
+        cell = self.layer.walks[0].cell
+        weights, fields = [p.data for p in cell.parameters()], cell.state_type._fields
+        w, b = self.readout.weight.data, self.readout.bias.data
+        slopes = []
+        for unit in range(self.hidden):
+            nudges = [np.zeros((self.steps, 1, self.hidden), complex) for _ in fields]
+            nudges[fields.index(field)][k, 0, unit] = 1e-100j
+            first = [np.zeros((1, self.hidden))] * len(fields)
+            _, (h, *_) = oracles.run(oracles.STEPS[self.kind], self.x.numpy(), first, weights, nudges)
+            scores = h[0] @ w.T + b
+            slopes.append((np.log(np.exp(scores).sum()) - scores[self.targets[-1]]).imag / 1e-100)
+        return np.linalg.norm(slopes)
+
+
+def agrees_with_the_oracle(reader, times):
+    found = diagnose(reader.record)
+    assert found.exact
+    assert (found.earliest, found.latest) == (0, reader.steps - 1)
+    assert set(found.lanes) == set(reader.layer.cell_type.state_type._fields)
+    for field, lane in found.lanes.items():
+        last = reader.oracle(field, reader.steps - 1)
+        for k in times:
+            assert lane.arriving[k] == pytest.approx(reader.oracle(field, k) / last, rel=1e-8)
+        assert lane.share == lane.arriving[0]
+    return found
+
+
+@EACH_KIND
+@EACH_KERNEL
+@pytest.mark.parametrize("every_step", [False, True])
+@pytest.mark.parametrize("steps", [1, 2, 12])
+def test_what_arrives_of_the_last_loss_is_the_complex_steps(kind, kernel, every_step, steps):
+    agrees_with_the_oracle(Reader(kind, kernel, steps, every_step), range(steps))
+
+
+@pytest.mark.slow
+@EACH_KIND
+@EACH_KERNEL
+def test_on_real_text_over_100_steps_too_with_the_loss_last_or_at_every_step(kind, kernel):
+    found = [agrees_with_the_oracle(Reader(kind, kernel, 100, x), (0, 1, 37, 98, 99)) for x in (False, True)]
+    last, every_step = found
+    assert last.verdict == every_step.verdict
+    assert last.decades == pytest.approx(every_step.decades, rel=1e-9)
+    for field, lane in last.lanes.items():
+        other = every_step.lanes[field]
+        assert lane.arriving == pytest.approx(other.arriving, rel=1e-8)
+        assert (lane.tenth, lane.thousandth, lane.underflow) == (other.tenth, other.thousandth, other.underflow)
+    assert every_step.on_the_way
+    assert not last.on_the_way
+
+
+@EACH_KIND
+@EACH_KERNEL
+@pytest.mark.parametrize("lengths", [None, (7, 12, 12), ENDS])
+@pytest.mark.parametrize("at_ends", [False, True])
+def test_layers_directions_and_lengths_have_attributions_own_row(kind, kernel, lengths, at_ends):
+    layer_type, own = KINDS[kind]
+    steps = max(lengths or (12,))
+    rng = np.random.default_rng(4)
+    layer = layer_type(3, 6, 2, bidirectional=True, kernel=kernel, rng=rng, dtype=np.float64, **own)
+    y, state = layer(rng.standard_normal((steps, 3, 3)), lengths=lengths)
+    state = state[0] if isinstance(state, tuple) else state
+    record = bptt.backward((state * state).sum() if at_ends else (y * y).sum())
+    ends = np.array(lengths or (12,) * 3)
+    for name, s in record.sequences.items():
+        found = diagnose(record, sequence=name)
+        assert found.exact
+        assert found.latest == (0 if s.reverse else steps - 1)
+        for field, lane in found.lanes.items():
+            row = attribution(record, sequence=name).norms[field][found.latest]  # (T, N)
+            for t in range(steps):
+                there = ends > max(t, found.latest)
+                expected = np.linalg.norm(row[t, there]) / np.linalg.norm(row[found.latest, there])
+                assert lane.arriving[t] == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+@EACH_KERNEL
+def test_a_layer_that_is_linear_has_its_closed_form_with_a_loss_at_every_step(kernel):
+    w = np.random.default_rng(0).uniform(0.05, 0.3, (4, 4))
+    layer = nn.RNN(1, 4, nonlinearity="relu", bias=False, kernel=kernel, rng=np.random.default_rng(0), dtype=np.float64)
+    layer.weight_hh_l0.data, layer.weight_ih_l0.data = w, np.ones((4, 1))  # everything stays positive
+    y, _ = layer(np.ones((100, 2, 1)))
+    found = diagnose(bptt.backward(y.sum()))
+    powers = [np.linalg.norm(np.linalg.matrix_power(w.T, k) @ np.ones(4)) / 2 for k in range(100)]
+    assert found.exact
+    assert found.lane.arriving == pytest.approx(powers[::-1], rel=1e-11)
+    assert found.decades == pytest.approx(np.polyfit(range(100), np.log10(powers), 1)[0], rel=1e-9)
+    assert found.lane.tenth == next(k for k, x in enumerate(powers) if x < 0.1)
+    assert found.lane.thousandth == next(k for k, x in enumerate(powers) if x < 0.001)
+
+
+def guessed(record):
+    """The same record, of a cell that nobody knows."""
+    sequences = {name: dataclasses.replace(s, settings=None) for name, s in record.sequences.items()}
+    return dataclasses.replace(record, sequences=sequences)
+
+
+def test_the_estimate_can_be_wrong_by_decades_and_says_that_it_is_one():
+    record = Reader("lstm", "fused", 24, True, hidden=16).record
+    exact, estimate = diagnose(record), diagnose(guessed(record))
+    assert (exact.exact, estimate.exact) == (True, False)
+    assert estimate.lane.share < exact.lane.share / 100
+
+
+def test_with_the_loss_on_the_last_step_any_cell_is_exact():
+    assert diagnose(linear(0.5)).exact
+    assert not diagnose(linear(0.5, loss=every)).exact
+    record = Reader("gru reset after", "steps", 24, False).record
+    assert diagnose(guessed(record)) == diagnose(record)
+
+
+def test_weights_that_require_no_gradient_leave_an_estimate():
+    cell = nn.LSTMCell(3, 4, rng=np.random.default_rng(0), dtype=np.float64)
+    for p in cell.parameters():
+        p.requires_grad = False
+    x = Tensor(np.random.default_rng(1).standard_normal((9, 2, 3)), requires_grad=True)
+    found = diagnose(bptt.backward(nn.unroll(cell, x)[0].sum()))
+    assert not found.exact
+    assert found.verdict in ("vanishing", "healthy")
+
+
+@EACH_KIND
+def test_both_kernels_have_the_same_diagnosis(kind):
+    steps, fused = (diagnose(Reader(kind, kernel, 40, True).record) for kernel in ("steps", "fused"))
+    assert (steps.verdict, steps.state, steps.enters) == (fused.verdict, fused.state, fused.enters)
+    for field, lane in steps.lanes.items():
+        assert lane.arriving == pytest.approx(fused.lanes[field].arriving, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["rnn tanh", "lstm"])
+def test_a_float32_record_is_exact_to_its_rounding_and_underflows_where_float64_says(kind):
+    def recorded_as(dtype):
+        layer_type, own = KINDS[kind]
+        layer = layer_type(2, 6, rng=np.random.default_rng(0), dtype=dtype, kernel="fused", **own)
+        y, _ = layer(np.random.default_rng(1).standard_normal((400, 1, 2)).astype(dtype))
+        return bptt.backward(y.sum())
+
+    single, double = (diagnose(recorded_as(dtype)) for dtype in (np.float32, np.float64))
+    assert double.verdict == "vanishing"
+    assert (single.verdict, single.lane.underflowed) == ("dead", True)
+    for field, lane in single.lanes.items():
+        exact = double.lanes[field]
+        assert lane.arriving == pytest.approx(exact.arriving, rel=1e-2)
+        size = exact.last.norm * np.array(exact.arriving)
+        lag = next(lag for lag, x in enumerate(size[::-1]) if x < np.finfo(np.float32).tiny)
+        assert abs(lane.underflow - lag) <= 1
+        assert lane.lost == 399 - lane.underflow
+
+
+def test_a_relu_layer_that_dies_is_dead_though_every_step_has_a_loss():
+    for kernel in ("steps", "fused"):
+        layer = nn.RNN(1, 2, nonlinearity="relu", rng=np.random.default_rng(0), kernel=kernel)
+        for p in layer.parameters():
+            p.data = np.full(p.shape, 0.5, np.float32)
+        x = np.ones((8, 2, 1), np.float32)
+        x[3] = -100.0
+        loss = layer(x)[0].sum()
+        record = bptt.backward(loss, keep="ops")
+        found = diagnose(record)
+        assert (found.verdict, found.bad_step, found.lane.underflow, found.exact) == ("dead", 2, None, True)
+        assert found.lane.arriving[:3] == (0, 0, 0)
+        assert found.zero == zero_in(record) == first_zero(loss)
+        assert (found.zero.time, found.zero.why, found.fault) == (3, "rule", None)
+
+
+def test_where_it_began_is_known_if_ops_were_kept():
+    gains = [1.0] * 20
+    gains[7] = math.nan
+    with np.errstate(invalid="ignore"):
+        loss = nn.unroll(Linear([[1.0]], gains=gains), Tensor(np.ones((20, 1, 1)), requires_grad=True))[0][-1].sum()
+        found = diagnose(bptt.backward(loss, keep="ops"))
+    assert (found.fault.op, found.fault.time, found.fault.own) == ("multiply", 7, True)
+    assert "test_diagnose.py" in found.fault.source
+    assert diagnose(linear(0.0)).zero is None  # no ops
+    assert diagnose(bptt.record(loss)).fault == found.fault
+
+
+def test_a_loaded_record_has_the_same_diagnosis(tmp_path):
+    record = Reader("gru reset before", "fused", 20, True).record
+    record.save(tmp_path / "a.record")
+    assert diagnose(bptt.Record.load(tmp_path / "a.record")) == diagnose(record)

@@ -534,6 +534,64 @@ def test_relu_and_tanh_are_told_apart_where_relu_is_linear():
     assert linear_walk(bptt.backward(output.sum())).variant == "relu"
 
 
+@EACH_KERNEL
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+def test_the_settings_tell_what_states_of_0_cannot(nonlinearity, kernel):
+    layer = nn.RNN(1, 2, nonlinearity=nonlinearity, kernel=kernel, rng=np.random.default_rng(0), dtype=np.float64)
+    for p in layer.parameters():
+        p.data = np.zeros(p.shape)
+    layer.weight_hh_l0.data = np.eye(2)
+    output, _ = layer(np.zeros((3, 1, 1)))
+    record = bptt.backward(output.sum())
+    assert record.sequence().settings == {"nonlinearity": nonlinearity}
+    assert linear_walk(record).variant == nonlinearity
+    np.testing.assert_array_equal(step_jacobians(record)[1], np.eye(2) * (nonlinearity == "tanh"))
+
+
+@EACH_KERNEL
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_one_step_from_a_state_of_0_has_the_right_reset(reset_after, kernel):
+    options = {"reset_after": reset_after, "bias": False, "kernel": kernel}
+    layer = nn.GRU(2, 3, rng=np.random.default_rng(0), dtype=np.float64, **options)
+    output, _ = layer(np.ones((1, 1, 2)))
+    record = bptt.backward(output.sum())
+    assert record.sequence().settings == {"reset_after": reset_after}
+    expected = step_jacobians(record, cell=layer.walks[0].cell)
+    np.testing.assert_allclose(step_jacobians(record), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_a_cell_of_ones_own_has_no_settings_whatever_its_name():
+    class GRUCell(nn.GRUCell):
+        pass
+
+    for cell in (Linear(np.eye(2)), GRUCell(2, 2, rng=np.random.default_rng(0), dtype=np.float64)):
+        record = bptt.backward(nn.unroll(cell, np.ones((2, 1, 2)))[0].sum())
+        assert record.sequence().settings is None
+    assert linear_walk(record).variant == "reset after"  # it is found out
+
+
+@EACH_KIND
+def test_a_walk_is_the_same_whether_few_steps_or_all_are_tried(kind):
+    record = Case(kind, "fused", steps=40, lengths=[30, 40, 1]).record
+    s = record.sequence()
+    unknown = dataclasses.replace(record, sequences={"l0": dataclasses.replace(s, settings=None)})
+    a, b = linear_walk(record), linear_walk(unknown)
+    assert (a.variant, list(a.weights)) == (b.variant, list(b.weights))
+    for name, slope in a.slopes.items():
+        np.testing.assert_array_equal(slope, b.slopes[name])
+
+
+def test_another_walks_weights_of_the_same_shape_are_not_taken():
+    rng = np.random.default_rng(0)
+    walks = [nn.LSTM(3, 3, rng=rng, dtype=np.float64, kernel="fused") for _ in range(2)]
+    x = rng.standard_normal((30, 1, 3))
+    a, b = (layer(x)[0] for layer in walks)
+    record = bptt.backward((a * a).sum() + (b * b).sum())
+    for name, layer in zip(record.sequences, walks, strict=True):
+        expected = step_jacobians(record, sequence=name, cell=layer.walks[0].cell)
+        np.testing.assert_allclose(step_jacobians(record, sequence=name), expected, rtol=1e-10, atol=1e-14)
+
+
 @pytest.mark.slow
 @EACH_KIND
 @EACH_KERNEL

@@ -63,6 +63,7 @@ def assert_same(steps: Record, fused: Record, rtol: float = 1e-10) -> None:
         f = fused.sequences[name]
         assert (f.kernel, s.kernel) == (True, False)
         assert (s.name, s.cell, s.scope, s.reverse, s.complete) == (f.name, f.cell, f.scope, f.reverse, f.complete)
+        assert s.settings == f.settings is not None
         np.testing.assert_array_equal(s.lengths, f.lengths)
         for field in ("states", "initial", "gates", "gradients", "initial_gradients", "gate_norms"):
             a, b = getattr(s, field), getattr(f, field)

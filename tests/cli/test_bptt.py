@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import io
 import json
 import math
@@ -17,11 +18,12 @@ import pytest
 import minigrad
 from minigrad import checkpoint
 from minigrad.__main__ import main
-from minigrad.bptt.attribution import attribution
+from minigrad.bptt import storage
+from minigrad.bptt.attribution import Attribution, attribution
 from minigrad.bptt.gates import gates
 from minigrad.bptt.jacobian import jacobian_curves
 from minigrad.bptt.terms import step_terms
-from minigrad.bptt.thresholds import clipping_effects
+from minigrad.bptt.thresholds import Norms, clipping_effects, norms_over_training
 from minigrad.bptt.truncation import truncation
 from minigrad.character import CELLS, CharacterModel
 from minigrad.cli import bptt
@@ -71,7 +73,7 @@ def test_alone_it_prints_help_and_its_version(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out == f"minigrad {minigrad.__version__}\n"
     assert main(["bptt", "--help"]) == 0
     out = capsys.readouterr().out
-    options = "text encoding cell steps hidden train clip loss level all format engine out seed json open"
+    options = "text encoding cell steps hidden init train clip loss level all format engine out seed json open"
     assert all(f"--{option}" in out for option in options.split())
 
 
@@ -196,17 +198,24 @@ def test_open_shows_every_picture(
 
 def test_the_document_has_what_is_promised(capsys: pytest.CaptureFixture[str]) -> None:
     found = document(capsys, *SMALL, "--format", "dot", "--steps", "12")
-    assert (found["format"], found["version"], found["minigrad"]) == ("minigrad bptt", 2, minigrad.__version__)
+    assert (found["format"], found["version"], found["minigrad"]) == ("minigrad bptt", 4, minigrad.__version__)
     assert found["text"] == {"name": "a.txt", "characters": len(TEXT), "vocabulary": len(set(TEXT))}
     assert found["settings"] == {
-        "model": None, "steps": 12, "hidden": 4, "train": 2, "clip": 1.0, "loss": "last", "level": "gate",
-        "all": False, "seed": 0,
+        "model": None, "steps": 12, "cell": ["rnn", "lstm", "gru"], "hidden": [4], "init": ["uniform"], "train": 2,
+        "clip": 1.0, "loss": "last", "level": "gate", "all": False, "seed": 0,
     }  # fmt: skip
     assert list(found["cells"]) == ["rnn", "lstm", "gru"]
     for name, cell in found["cells"].items():
-        assert set(cell) == {"training", "loss", "sequences", "parameters", "clipping", "files"}
+        assert set(cell) == {
+            "cell", "hidden", "init", "training", "loss", "sequences", "parameters", "clipping", "files",
+        }  # fmt: skip
+        assert (cell["cell"], cell["hidden"], cell["init"]) == (name, 4, "uniform")
         assert list(cell["sequences"]) == ["l0"]
-        assert set(cell["sequences"]["l0"]) == {"verdict", "rule", "steps"}
+        assert set(cell["sequences"]["l0"]) == {"verdict", "rule", "diagnosis", "steps"}
+        assert set(cell["sequences"]["l0"]["diagnosis"]) == {
+            "state", "exact", "earliest", "latest", "share", "ratio", "decades", "tenth", "thousandth", "underflow",
+            "first_fault", "first_zero",
+        }  # fmt: skip
         steps = steps_of(found, name)
         assert set(cell["training"]) == {"first_loss", "last_loss", "even_guess", "clipped"}
         assert [step["t"] for step in steps] == list(range(1, 13))
@@ -239,6 +248,67 @@ def test_the_numbers_are_the_records(capsys: pytest.CaptureFixture[str]) -> None
     for name, p in record.parameters.items():
         assert found["parameters"][name]["gradient"] == {"norm": p.norm, "kind": "value"}
     assert found["clipping"]["fired"] is (found["clipping"]["norm_before"] > 1)
+
+
+def test_the_diagnosis_has_the_attributions_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    given = [*SMALL, "--cell", "lstm", "--format", "dot", "--loss", "all", "--show", "attribution"]
+    found = document(capsys, *given)["cells"]["lstm"]["sequences"]["l0"]
+    diagnosis, shown = found["diagnosis"], storage.from_json(found["show"]["attribution"])
+    assert isinstance(shown, Attribution)
+    first, *_, last = shown.over_batch("c")[5]
+    assert (diagnosis["state"], diagnosis["exact"], diagnosis["earliest"], diagnosis["latest"]) == ("c", True, 1, 6)
+    assert diagnosis["share"] == pytest.approx(first / last, rel=1e-5)
+
+
+def test_the_first_zero_is_in_the_document_where_ops_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    given = [*FIXED, "--text", "a.txt", "--steps", "100", "--train", "0", "--hidden", "2"]
+    zeros = [
+        document(capsys, *given, "--level", level)["cells"]["rnn"]["sequences"]["l0"]["diagnosis"]["first_zero"]
+        for level in ("gate", "cell")
+    ]
+    assert zeros[1] is None
+    assert zeros[0] is None or set(zeros[0]) == {"op", "scope", "t", "source", "norm", "to", "why"}
+
+
+# Side by side
+
+
+def test_cells_sizes_and_starts_are_compared(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lists = ["--cell", "rnn,gru", "--hidden", "3, 5", "--init", "uniform,orthogonal"]
+    assert main(["bptt", *SMALL, "--format", "dot", *lists]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0] == "RNN and GRU, H=3 and 5, W_hh uniform and orthogonal, seed 0"
+    titles = [f"{c} H={h} {i}" for c in ("RNN", "GRU") for h in (3, 5) for i in ("uniform", "orthogonal")]
+    assert max(len(line) for line in lines if " nats " in line) <= 80
+    table = lines[lines.index("") + 1 :]
+    assert table[0].startswith("cell ")
+    assert [line[: len(title)] for line, title in zip(table[1:9], titles, strict=True)] == titles
+    assert max(map(len, out.split("\nPictures:")[0].split("\n\n", 1)[1].splitlines())) <= 80
+    keys = [title.replace(" ", "_").replace("=", "").lower() for title in titles]
+    names = {f"{key}_{what}.dot" for key in keys for what in ("gate", "clipping")} | {"cells.dot"}
+    assert {p.name for p in (here / "pictures").iterdir()} == names
+
+
+def test_only_the_recurrent_weights_start_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
+    starts = "uniform,orthogonal,identity,zeros"
+    found = document(capsys, *FIXED, "--hidden", "8", "--train", "0", "--init", starts)
+    assert found["settings"]["init"] == starts.split(",")
+    cells = found["cells"]
+    assert [(cell["hidden"], cell["init"]) for cell in cells.values()] == [(8, init) for init in starts.split(",")]
+    norms = {key: {n: p["weight_norm"] for n, p in cell["parameters"].items()} for key, cell in cells.items()}
+    hidden = {key: norm.pop("rnn.weight_hh_l0") for key, norm in norms.items()}
+    assert all(norm == norms["rnn_uniform"] for norm in norms.values())
+    assert hidden["rnn_orthogonal"] == pytest.approx(8**0.5, rel=1e-6)
+    assert (hidden["rnn_identity"], hidden["rnn_zeros"]) == (pytest.approx(8**0.5), 0)
+    alone = document(capsys, *FIXED, "--hidden", "8", "--train", "0", "--init", "orthogonal")["cells"]["rnn"]
+    assert alone["loss"] == cells["rnn_orthogonal"]["loss"]
+
+
+def test_one_size_and_one_start_are_named_as_always(capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, *FIXED, "--hidden", "4,4", "--init", "uniform,uniform", "--cell", "rnn,lstm,rnn")
+    assert list(found["cells"]) == ["rnn", "lstm"]
 
 
 def test_the_loss_is_of_the_last_step_or_of_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,7 +371,6 @@ def test_all_of_them_for_every_layer_of_a_trained_model(here: Path, capsys: pyte
     for name in LENSES:
         assert out.count(f"\n{LEADS[name].split(' ')[0]} ") == 2 + (name == "clipping") * 2  # also "Clipping by norm"
     assert "\nAttribution in l1: " in out
-    assert "Over training" not in out  # a file does not hold it
     report = out.split("\nLSTM l0 ")[1]
     assert max(len(line) for line in report.split("\nPictures:")[0].splitlines()) <= 80
 
@@ -319,75 +388,131 @@ def test_nothing_is_added_without_show(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["bptt", *FIXED, "--show", "gates"]) == 0
     shown = capsys.readouterr().out
     lens = shown[shown.index("\nGates of ") : shown.index("\nPictures:")]
-    assert shown.replace(lens, "") == plain
+    assert shown.replace(lens, "").replace("  pictures/rnn_gates.dot\n", "") == plain
     assert "show" not in document(capsys, *FIXED)["cells"]["rnn"]["sequences"]["l0"]
 
 
-def finite(x: Any) -> Any:
-    """As the document has it."""
-    if isinstance(x, np.ndarray):
-        return finite(x.tolist())
-    if isinstance(x, (list, tuple)):
-        return [finite(v) for v in x]
-    return None if isinstance(x, float) and not math.isfinite(x) else x
-
-
-@pytest.mark.parametrize("cell", list(CELLS))
-def test_the_document_has_the_measures_numbers(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    given = [*SMALL, "--cell", cell, "--format", "dot", "--train", "0", "--loss", "all", "--show", "all"]
-    whole = document(capsys, *given)
-    assert whole["version"] == 2
-    show = whole["cells"][cell]["sequences"]["l0"]["show"]
-    assert tuple(show) == LENSES
+def record_of(cell: str, found: Any) -> minigrad.bptt.Record:
+    """What the command looked at, made by hand: an untrained model of its first seed, all losses."""
     characters = sorted(set(TEXT))
     ids = np.array([characters.index(c) for c in TEXT[:7]])[:, np.newaxis]
     model = CharacterModel(characters, cell, hidden=4, embedding=16, kernel="steps", rng=np.random.default_rng(0))
     record = minigrad.bptt.backward(model.loss(ids[:-1], ids[1:])[0])
+    assert found["cells"][cell]["loss"] == record.loss
+    return record
 
-    assert {name: set(show[name]) for name in ("jacobian", "attribution", "gates", "clipping", "truncation")} == {
-        "jacobian": {"sample", "fields", "weight_norms", "radii", "gamma", "times", "step_largest", "step_smallest",
-                     "largest", "smallest", "path_largest", "path_smallest", "rest", "bound"},
-        "attribution": {"enters", "rounding", "norms"},
-        "gates": {"low", "high", "keeps", "still", "half_lives", "gates"},
-        "clipping": {"effects", "training"},
-        "truncation": {"lengths", "full", "norms", "angles", "lost", "lost_by_weight"},
+
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_the_document_has_each_measure_as_it_was_measured(cell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [*SMALL, "--cell", cell, "--format", "dot", "--train", "0", "--loss", "all", "--show", "all"]
+    found = document(capsys, *given, "--clip", "0.5")
+    show = found["cells"][cell]["sequences"]["l0"]["show"]
+    record = record_of(cell, found)
+    measured = {
+        "terms": step_terms(record), "jacobian": jacobian_curves(record), "attribution": attribution(record),
+        "gates": gates(record), "clipping": clipping_effects(record, **same_factor(record, 0.5)),
+        "truncation": truncation(record),
     }  # fmt: skip
-    for x in step_terms(record):
-        assert show["terms"][x.parameter]["norms"] == finite(x.norms)
-        assert show["terms"][x.parameter]["shares"] == finite(x.shares)
-        assert show["terms"][x.parameter]["total"] == x.total
-    curves = jacobian_curves(record)
-    for name in ("largest", "smallest", "step_largest", "path_largest", "rest", "bound"):
-        assert show["jacobian"][name] == finite(getattr(curves, name))
-    assert show["jacobian"]["times"] == [6, 5, 4, 3, 2, 1, None]
-    assert show["jacobian"]["radii"] == curves.radii
-    found = attribution(record)
-    assert show["attribution"]["enters"] == [True] * 6
-    for field in found.norms:
-        assert show["attribution"]["norms"][field] == finite(found.over_batch(field))
-        assert show["attribution"]["norms"][field][2][3:] == [None] * 3
-    measured = gates(record)
-    assert show["gates"]["half_lives"] == finite(measured.half_lives)
-    for symbol, gate in measured.gates.items():
-        assert show["gates"]["gates"][symbol]["slope_by_step"] == finite(gate.slope_by_step)
-        assert show["gates"]["gates"][symbol]["mean"] == finite(gate.mean)
-    effects = clipping_effects(record, **same_factor(record, 1.0))
-    assert [e["kind"] for e in show["clipping"]["effects"]] == ["norm", "value", "backward"]
-    assert [e["angle"] for e in show["clipping"]["effects"]] == [e.angle for e in effects]
-    assert show["clipping"]["training"] is None
-    cut = truncation(record)
-    assert show["truncation"]["lengths"] == [1, 2, 5, 6]
-    assert show["truncation"]["lost"] == finite(cut.lost)
-    assert list(show["truncation"]["lost_by_weight"]) == list(cut.lost_by_weight)
+    assert tuple(show) == LENSES
+    for name, measure in measured.items():
+        assert (show[name]["format"], show[name]["version"]) == (storage.FORMAT, storage.VERSION)
+        assert repr(storage.from_json(show[name])) == repr(measure), name
+        assert show[name] == json.loads(json.dumps(storage.to_json(measure))), name
 
 
 def test_the_document_has_the_norms_of_training(capsys: pytest.CaptureFixture[str]) -> None:
-    show = document(capsys, *FIXED, "--train", "5", "--show", "clipping")["cells"]["rnn"]["sequences"]["l0"]["show"]
+    found = document(capsys, *FIXED, "--train", "5", "--clip", "1e-3", "--show", "clipping")["cells"]["rnn"]
+    show = found["sequences"]["l0"]["show"]
     assert list(show) == ["clipping"]
-    training = show["clipping"]["training"]
-    assert training["updates"] == 5
-    assert training["suggested"] == training["mean"] == pytest.approx(2 * training["lowest"])
-    assert list(training["quantiles"]) == ["0.0", "0.05", "0.25", "0.5", "0.75", "0.95", "1.0"]
+    *effects, norms = storage.from_json(show["clipping"])
+    assert [effect.kind for effect in effects] == ["norm", "value", "backward"]
+    assert isinstance(norms, Norms)
+    assert (norms.updates, norms.fired) == (5, found["training"]["clipped"]) == (5, 5)
+    assert norms.suggested == norms.mean == pytest.approx(2 * norms.lowest)
+
+
+# What docs/json.md says of the document
+
+READINGS = {"dL_dh", "dL_dc", "gradient"}
+NAMED = {"cells": "CELL", "sequences": "SEQUENCE", "terms": "PARAMETER", "parameters": "PARAMETER", "show": "NAME"}
+
+
+def paths_in(x: Any, at: str = "") -> set[str]:
+    """Where something stands in a document, as docs/json.md writes it."""
+    name = at.rpartition(".")[2]
+    if name == "NAME" or name in READINGS or at.endswith(".terms.PARAMETER") or name.startswith("first_"):
+        if isinstance(x, dict) and (name in READINGS or name == "PARAMETER"):
+            assert list(x) == ["norm", "kind"]
+        if at.endswith(("first_fault", "first_zero", "show.NAME")) or isinstance(x, dict):
+            return {at}
+    if isinstance(x, dict):
+        inside = [(NAMED.get(name, key), value) for key, value in x.items()]
+        found = {path for key, value in inside for path in paths_in(value, f"{at}.{key}" if at else key)}
+        return found | ({at} if name == "training" else set())
+    if isinstance(x, list) and x and isinstance(x[0], dict):
+        return {path for one in x for path in paths_in(one, f"{at}[]")}
+    return {at}
+
+
+def test_the_document_is_described_field_by_field(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "json.md").read_text("utf8")
+    section = text.partition("## What `minigrad bptt --json` prints\n")[2].partition("\n## ")[0]
+    described = re.findall(r"^\| `(\S+)` \| ", section, re.MULTILINE)
+    assert len(described) == len(set(described))
+    file = trained(here)
+    capsys.readouterr()
+    two = ["--cell", "rnn,lstm", "--format", "dot"]
+    some = [document(capsys, *SMALL, *two, "--show", "gates"), document(capsys, "--model", file, "--format", "dot")]
+    assert set(described) == set().union(*map(paths_in, some))
+    assert f"| `version` | whole number | {some[0]['version']};" in section
+
+
+# What --show draws
+
+DRAWN = ("clipping_backward", "terms", "jacobian", "attribution", "gates", "truncation")
+
+
+def test_each_measure_is_drawn_on_the_unrolled_graph(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for steps, level in (("10", "cell"), ("11", "strip")):
+        argv = [*SMALL, "--steps", steps, "--cell", "lstm", "--show", "all", "--out", steps]
+        assert main(["bptt", *argv]) == 0
+        listed = capsys.readouterr().out.split("\nPictures:\n")[1].split()
+        wanted = [f"lstm_{what}" for what in ("gate", *["strip"] * (steps == "11"), "clipping", *DRAWN)]
+        assert listed == [f"{steps}/{name}.svg" for name in wanted]
+        assert {p.stem for p in (here / steps).iterdir()} == set(wanted)
+        says = {
+            "terms": "how much each step adds to the gradient of", "jacobian": "what each step's Jacobian does",
+            "attribution": "how much of one step's loss reaches", "gates": "how open the gates are",
+            "clipping_backward": "clipping in backward, threshold C = ", "truncation": "truncated after every 3 steps",
+        }  # fmt: skip
+        for name, title in says.items():
+            drawn = html.unescape((here / steps / f"lstm_{name}.svg").read_text("utf8"))
+            assert title in drawn, name
+            assert ("the gradient travels this way" in drawn) is (level == "strip" and name != "truncation"), name
+
+
+def test_a_picture_has_the_measures_of_all_layers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = trained(here, layers=2)
+    assert main(["bptt", "--model", file, "--steps", "12", "--format", "dot", "--show", "all"]) == 0
+    names = {p.stem for p in (here / "pictures").iterdir()}
+    own = {f"gru_l{k}_{name}" for k in range(2) for name in ("gate", "strip", "clipping", "clipping_backward")}
+    assert names == {"gru_layers", *own, *(f"gru_{name}" for name in DRAWN[1:])}
+    for name in DRAWN[1:]:
+        drawn = (here / "pictures" / f"gru_{name}.dot").read_text("utf8")
+        assert "l0" in drawn, name
+        assert "l1" in drawn, name
+
+
+def test_the_document_lists_the_pictures_of_measures(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, *FIXED, "--show", "truncation,gates")["cells"]["rnn"]
+    written = [f"pictures/rnn_{what}.dot" for what in ("cell", "clipping", "truncation", "gates")]
+    assert found["files"] == written
+    assert {str(p.relative_to(here)) for p in (here / "pictures").iterdir()} == set(written)
+
+
+def test_pictures_of_measures_are_named_after_their_model(here: Path) -> None:
+    assert main(["bptt", *FIXED, "--hidden", "3,4", "--show", "terms"]) == 0
+    assert {"rnn_h3_terms.dot", "rnn_h4_terms.dot"} < {p.name for p in (here / "pictures").iterdir()}
 
 
 @pytest.mark.parametrize("extreme", [["--clip", "1e-320"], ["--clip", "1e300"], ["--text", "b.txt"], ["--steps", "2"]])
@@ -397,6 +522,7 @@ def test_extremes_have_finite_measures_too(
     (here / "b.txt").write_text("aaaaaaaa")
     show = document(capsys, *SMALL, "--format", "dot", "--show", "all", *extreme)["cells"]["lstm"]["sequences"]["l0"]
     assert tuple(show["show"]) == LENSES
+    assert all(storage.from_json(x) for x in show["show"].values())
     assert main(["bptt", *SMALL, "--format", "dot", "--show", "all", *extreme]) == 0
 
 
@@ -425,7 +551,7 @@ def test_a_trained_model_is_looked_at(
     lines = out.splitlines()
     assert lines[0] == f"{cell.upper()}, H=5, {layers} layer{'s' * (layers > 1)}, from '{file}'"
     assert "a.txt" in lines[1]
-    assert not any(line.startswith("Training") for line in lines)
+    assert not any(line.startswith("Training  ") for line in lines)  # there is none now
     for k in range(layers):
         assert f"{cell.upper()} l{k}  T=6 N=1 H=5" in out
     stems = [cell] if layers == 1 else [f"{cell}_l{k}" for k in range(layers)]
@@ -440,7 +566,8 @@ def test_the_numbers_of_a_trained_model_are_those_of_its_weights(
     file = trained(here, layers=2, cell="lstm")
     capsys.readouterr()
     found = document(capsys, "--model", file, "--steps", "6", "--format", "dot", "--loss", "all", "--clip", "0.01")
-    assert found["settings"] | {"model": file, "hidden": 5, "train": 0, "seed": None} == found["settings"]
+    own = {"model": file, "hidden": [5], "init": [None], "train": 0, "seed": None}
+    assert found["settings"] | own == found["settings"]
     model = CharacterModel.restored(checkpoint.load(here / file))
     model.layer.kernel = "steps"
     ids = model.ids(TEXT[:7])[:, np.newaxis]
@@ -484,9 +611,59 @@ def test_a_model_looks_at_its_own_text_from_another_folder(
     assert "".join(step["character"] for step in steps_of(found, "gru")) == TEXT[:6]
 
 
+def test_what_the_gradient_did_in_training_is_shown(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = trained(here, "--norms-every", "1", layers=2)
+    capsys.readouterr()
+    assert main(["bptt", "--model", file, "--steps", "6", "--format", "dot"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    past = out[out.index("\nTraining of l0: ") : out.index("\nPictures:")]
+    assert past.startswith("\nTraining of l0: 3 updates, loss ")
+    assert "\nTraining of l1: 3 updates" in past
+    assert past.count("3 updates of 3.") == 2
+    assert max(map(len, past.splitlines())) <= 80
+
+
+def test_without_norms_in_its_file_a_model_is_shown_all_the_same(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("never", "an older file", "spoiled", "no history"):
+        file = trained(here, "--norms-every", "0" if name == "never" else "1")
+        state = checkpoint.load(here / file)
+        history = state["training"]["history"]
+        if name == "an older file":
+            del history["norms"], history["diagnoses"]
+        elif name == "spoiled":
+            history["norm_before"] = -history["norm_before"]
+        elif name == "no history":
+            del state["training"]["history"]
+        checkpoint.save(here / "m", state)
+        capsys.readouterr()
+        assert main(["bptt", "--model", "m", "--steps", "6", "--format", "dot", "--show", "clipping"]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        assert "Training of" not in out
+        assert ("Over training" in out) is (name in ("never", "an older file"))
+        (here / file).unlink()
+
+
+def test_how_often_clipping_fired_in_a_models_training_is_shown(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = trained(here, "--clip", "1e-3")
+    capsys.readouterr()
+    argv = ["--model", file, "--steps", "6", "--format", "dot", "--show", "clipping"]
+    assert main(["bptt", *argv]) == 0
+    assert "Over training: clipping fired at 3 of 3 updates" in " ".join(capsys.readouterr().out.split())
+    *_, norms = storage.from_json(document(capsys, *argv)["cells"]["gru"]["sequences"]["l0"]["show"]["clipping"])
+    history = checkpoint.load(here / file)["training"]["history"]
+    assert norms == norms_over_training(history["norm_before"], history["norm_after"])
+
+
 MODEL_BAD: dict[str, tuple[list[str], str, str]] = {
     "cell": (["--cell", "rnn"], "--model and --cell", "Leave --cell away"),
     "hidden": (["--hidden", "4"], "--model and --hidden", "Leave --hidden away"),
+    "init": (["--init", "uniform"], "--model and --init", "Leave --init away"),
     "train": (["--train", "0"], "--model and --train", "Leave --train away"),
     "seed": (["--seed", "1"], "--model and --seed", "Leave --seed away"),
     "unknown character": (["--text", "other"], "'Q' is none of them", "Give a text with the characters"),
@@ -542,6 +719,11 @@ BAD = {
     "steps nan": (["--steps", "nan"], "'nan'", "give a whole number"),
     "steps endless": (["--steps", "9" * 6000], "'9999", "give a whole number"),
     "hidden 0": (["--hidden", "0"], "'0'", "from 1 to 4096"),
+    "hidden, a comma too many": (["--hidden", "4,"], "''", "from 1 to 4096"),
+    "hidden, one of them": (["--hidden", "4,x,5"], "'x'", "from 1 to 4096"),
+    "init": (["--init", "uniform,glorot"], "'glorot'", "choose from uniform, xavier_uniform,"),
+    "cells": (["--cell", "rnn,gnu"], "'gnu'", "choose from rnn, lstm, gru"),
+    "too many": (["--cell", "all", "--hidden", "1,2,3,4,5"], "3 × 5 × 1 models are 15, more than 12", "shorter lists"),
     "hidden 4097": (["--hidden", "4097"], "'4097'", "from 1 to 4096"),
     "train negative": (["--train", "-1"], "'-1'", "from 0"),
     "clip 0": (["--clip", "0"], "'0'", "positive, finite"),
@@ -575,6 +757,8 @@ BAD = {
     "out NUL": (["--out", "a\0b"], "null", "Give --out"),
     "out unwritable": (["--out", "/proc/self/pictures"], "'/proc/self/pictures'", "Give --out"),
     "picture is a folder": (["--out", "taken"], "rnn_cell.svg", "Give --out"),
+    "picture of a measure is a folder": (["--out", "taken", "--level", "op", "--show", "gates"], "rnn_gates.svg",
+                                         "Give --out"),
     "memory": (["--text", "long", "--steps", "400000", "--hidden", "4096"], "GB", "smaller --steps"),
 }  # fmt: skip
 
@@ -587,6 +771,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(case: str, here: Path, capfd: 
         (here / name).write_bytes(content)
     (here / "dangling").symlink_to("nowhere")
     (here / "taken" / "rnn_cell.svg").mkdir(parents=True)
+    (here / "taken" / "rnn_gates.svg").mkdir()
     before = sorted(here.rglob("*"))
     argv, found, remedy = BAD[case]
     assert main(["bptt", "--text", "a.txt", "--cell", "rnn", "--level", "cell", *argv]) == 2

@@ -120,7 +120,10 @@ def test_on_a_terminal_it_redraws_in_place(here: Path) -> None:
     text = shown.decode()
     assert "\x1b[" in text
     last = text[text.rindex("update 40 of 40") :]
-    for part_of_it in ("this model", "unigram", "beats", "‖dL/dh_t‖", "sample", "40/40", "Saved in model.minigrad"):
+    for part_of_it in (
+        "this model", "unigram", "beats", "‖dL/dh_t‖", "so far", "arrives", "gates", "saturated f", "of dL/dW_hh",
+        "diagnosis", "l1 ", "sample", "40/40", "Saved in model.minigrad",
+    ):  # fmt: skip
         assert part_of_it in last
     assert "To beat" not in text  # the bars say it
 
@@ -202,7 +205,7 @@ def test_the_settings_are_kept_and_used() -> None:
         "cell": "gru", "layers": 2, "hidden": 5, "embedding": 0, "dropout": 0.1, "scale": None, "steps": 4, "batch": 3,
         "clip": None, "clip_value": 0.01, "optimizer": "rmsprop", "lr": 0.005, "schedule": "cosine", "warmup": 2,
         "held_out": 0.2, "reduction": "mean", "kernel": "steps", "seed": 9, "updates": 6, "schedule_updates": 6,
-        "every": 3,
+        "every": 3, "norms_every": 1,
     }  # fmt: skip
     training = found["training"]
     assert training["weights"]["gru.weight_hh_l1"].shape == (15, 5)
@@ -215,6 +218,10 @@ def test_the_settings_are_kept_and_used() -> None:
     assert rates[1] == 0.005
     assert all(a > b for a, b in itertools.pairwise(rates[2:]))
     assert [update for update, _ in training["history"]["evaluations"]] == [3, 6]
+    assert [(x["update"], x["sequence"]) for x in training["history"]["diagnoses"]] == [
+        (3, "l0"), (3, "l1"), (6, "l0"), (6, "l1"),
+    ]  # fmt: skip
+    assert training["history"]["norms"]["states"]["l1"]["h"]["norms"].shape == (24,)
     assert training["history"]["fired"].any()
     assert found["text"]["path"] == os.path.abspath("a.txt")
 
@@ -226,6 +233,7 @@ def test_the_settings_are_kept_and_used() -> None:
         ["--batch", "3"], ["--updates", "5"], ["--clip", "1e-6"], ["--clip-value", "1e-6"], ["--optimizer", "sgd"],
         ["--lr", "0.5"], ["--schedule", "cosine"], ["--warmup", "3"], ["--held-out", "0.3"], ["--seed", "4"],
         ["--text", "b.txt"], ["--recipe", "min-char-rnn"], ["--every", "1"], ["--encoding", "utf-16"],
+        ["--norms-every", "3"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -240,6 +248,8 @@ def test_an_option_changes_what_is_saved(option: list[str], here: Path) -> None:
     if a is not None:
         if option[0] == "--every":
             assert len(b["history"]["evaluations"]) > len(a["history"]["evaluations"])
+        elif option[0] == "--norms-every":
+            assert len(b["history"]["norms"]["updates"]) < len(a["history"]["norms"]["updates"])
         else:
             same = a["weights"].keys() == b["weights"].keys() and all(
                 np.array_equal(a["weights"][name], b["weights"][name]) for name in a["weights"]
@@ -295,6 +305,7 @@ BAD = {
     "seed": (["--seed", "-1"], "'-1'", "from 0"),
     "seed endless": (["--seed", "9" * 400], "header cannot hold", "int"),
     "every": (["--every", "0"], "'0'", "from 1"),
+    "norms every": (["--norms-every", "-1"], "'-1'", "from 0"),
     "sample": (["--sample", "-1"], "'-1'", "from 0"),
     "save empty": (["--save", ""], "--save", "Give a file"),
     "save folder": (["--save", "."], "--save .", "already"),
@@ -335,6 +346,50 @@ def test_a_file_is_never_replaced_by_another_run(capfd: pytest.CaptureFixture[st
     assert len(checkpoint.load("m")["training"]["history"]["loss"]) == 4
     assert main(["train", "--resume", "m", "--updates", "8", "--save", "./m"]) == 0
     assert Path("m").read_bytes() == Path("o").read_bytes()
+
+
+# The norms of the gradient
+
+
+def updates_of(name: str) -> list[int]:
+    return list(checkpoint.load(name)["training"]["history"]["norms"]["updates"])
+
+
+@pytest.mark.parametrize(("given", "updates"), [([], [1, 2, 3, 4]), (["3"], [1, 4]), (["0"], []), (["9"], [1])])
+def test_norms_are_kept_as_often_as_asked_for(
+    given: list[str], updates: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved("m", *(["--norms-every", *given] if given else []))
+    out = capsys.readouterr().out
+    assert updates_of("m") == updates
+    assert ("‖dL/dh_t‖ through training; a line is the updates" in out) is bool(updates)
+    assert "What arrives of the last step's loss; a line is the updates from its number on:\n" in out
+
+
+def test_a_long_run_keeps_norms_a_thousand_times() -> None:
+    saved("m", "--updates", "4000", "--every", "4000", "--hidden", "1", "--steps", "1", "--held-out", "0")
+    assert checkpoint.load("m")["settings"]["norms_every"] == 4
+    assert updates_of("m") == list(range(1, 4001, 4))
+
+
+def test_a_run_of_before_there_were_norms_goes_on_without_them() -> None:
+    state = saved("m", "--norms-every", "0")
+    del state["settings"]["norms_every"], state["training"]["history"]["norms"]
+    del state["training"]["history"]["diagnoses"]
+    os.remove("m")
+    checkpoint.save("m", state)
+    assert main(["train", "--resume", "m", "--updates", "6"]) == 0
+    assert checkpoint.load("m")["settings"]["norms_every"] == 0
+    assert updates_of("m") == []
+    assert main(["train", "--resume", "m", "--updates", "8", "--norms-every", "1"]) == 0  # from now on
+    assert updates_of("m") == [7, 8]
+    assert main(["sample", "m", "--length", "2"]) == 0
+
+
+def test_a_resumed_run_keeps_norms_as_often_as_before() -> None:
+    saved("m", "--norms-every", "3")
+    assert main(["train", "--resume", "m", "--updates", "8"]) == 0
+    assert updates_of("m") == [1, 4, 7]
 
 
 # What is not finite

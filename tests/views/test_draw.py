@@ -25,10 +25,11 @@ from minigrad.bptt.record import Reading
 from minigrad.errors import DrawError, RecordError
 from minigrad.views import draw
 from minigrad.views.canvas import Canvas, extent, identifier, shortened
-from minigrad.views.palette import SPECIAL
+from minigrad.views.palette import SPECIAL, shown
 from minigrad.views.picture import ENGINES, Picture
 from minigrad.views.scene import Card
-from tests.views.test_layout import RECORDS, Drawing, Own, own, recorded
+from tests.views.hostile import HOSTILE, Hostile
+from tests.views.test_layout import RECORDS, Drawing, own, recorded
 
 GOLDEN = Path(__file__).parent / "golden"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -169,12 +170,6 @@ def test_a_text_that_is_too_wide_is_cut() -> None:
     assert shortened("anything", 0) == "…"
 
 
-HOSTILE = [
-    'quote "', "back\\", "two\nlines", "<b>", "\\N", "\\G\\n", "&", "&amp;", "&#65;", "😀", "한국어", "\x00", "\x1b[1m",
-    "שלום", "\u202ex", "--", "]", '"];', "a very long label",
-]  # fmt: skip
-
-
 @cache
 def long_record() -> Record:
     return recorded("RNN", len(HOSTILE))
@@ -215,19 +210,6 @@ def test_hostile_titles(title: str) -> None:
 
 
 def test_hostile_names_of_scopes_weights_and_cells() -> None:
-    class Hostile(Own):
-        def __init__(self) -> None:
-            super().__init__()
-            self.W.name = 'a."<b>&\\N'
-
-        def step(self, x: mg.Tensor, state: Any) -> Any:
-            with mg.named_scope('gate "1" <b> & \\N', "\\G"):
-                k = mg.tanh(x @ self.W)
-            with mg.named_scope("문 😀\x00"):
-                k = mg.tanh(k + state.h)
-            return type(state)(k * 2.0)
-
-    Hostile.__name__ = "<Cell> & \\N"
     for level in draw.LEVELS:
         root = ElementTree.fromstring(draw.unrolled(own(Hostile), level).svg())
         assert any(text.startswith("<Cell> & \\N") for text in words_in(ElementTree.tostring(root, "unicode")))
@@ -257,6 +239,18 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
 def test_a_sequence_that_is_not_there_is_refused() -> None:
     with pytest.raises(RecordError, match="no sequence 'l7'"):
         draw.unrolled(RECORDS["LSTM last step"], sequence="l7")
+
+
+def test_all_layers_and_directions_of_each_record_are_compared() -> None:
+    records = {"GRU": fixed("GRU", 4, 2, both=True)[1], "RNN": fixed("RNN", 4)[1]}
+    drawing = Drawing(draw.compare(records).source)
+    rows = [b.words["label"] for name, b in drawing.boxes.items() if name.startswith("row_")]
+    assert rows == [f"GRU {name}  h" for name in records["GRU"].sequences] + ["RNN  h"]
+    for name, s in records["GRU"].sequences.items():
+        tile = drawing.boxes[identifier(f"GRU {name}  h") + "_2"]
+        assert tile.words["tooltip"].endswith(f"= {shown(s.readings('h')[1])}")
+    words = " ".join(b.words["label"] for b in drawing.boxes.values() if b.words.get("class") == "caption")
+    assert all(f"GRU {name}: " in words for name in records["GRU"].sequences)
 
 
 def test_records_of_unequal_length_are_not_compared() -> None:

@@ -193,6 +193,19 @@ def test_a_gradient_that_dies_far_from_the_loss_shows_where() -> None:
     assert sorted(shown + hidden) == list(range(1, 61))
 
 
+@pytest.mark.parametrize("wanted", [(50,), (50, 20), (20, 50, 70, 33)])
+def test_wanted_steps_are_kept_as_far_as_there_is_room(wanted: tuple[int, ...]) -> None:
+    rows = bands(values(100), 118, 200, 84, False, (1176.0, 300.0), wanted=wanted, beside=60.0)
+    kept = [t for row in rows for t in row if isinstance(t, int)]
+    assert wanted[0] in kept
+    assert {0, 99} <= set(kept)
+    folds = sum(isinstance(t, range) for row in rows for t in row)
+    beside = 60.0 * len({*kept} & {*wanted})
+    assert 84 + 118 * len([t for t in kept if 0 <= t < 100]) + 102 * folds + beside <= 1176
+    (narrow,) = bands(values(100), 300, 200, 84, False, (1176.0, 300.0), wanted=wanted, beside=60.0)
+    assert wanted[0] in narrow  # though no odd step would be
+
+
 # The folded box
 
 

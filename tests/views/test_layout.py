@@ -44,10 +44,13 @@ class Drawing:
         self.boxes: dict[str, Box] = {}
         self.wires: list[Wire] = []
         self.frames: list[Box] = []
+        self.cuts: list[dict[str, str]] = []  # lines and circles where a gradient is cut
         for line in source.splitlines():
             words = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', line))
             names = re.match(r'\t"([^"]*)"(?: -> "([^"]*)")? \[', line)
-            if names and names[2]:
+            if words.get("class") == "cut":
+                self.cuts.append(words)
+            elif names and names[2]:
                 self.wires.append(Wire(names[1], names[2], corners(words["pos"]), words))
             elif names:
                 assert names[1] not in self.boxes, f"{names[1]} stands twice"

@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from minigrad.bptt.record import Reading
-from minigrad.views.palette import BINS, SPECIAL, Look, brief, look, number, shown
+from minigrad.views.palette import BINS, SPECIAL, Look, brief, look, number, on, power, rescaled, shown
 
 LOOKS = [found for _, found in BINS] + list(SPECIAL.values())
 FRAME = "#fafafa"
@@ -113,3 +113,19 @@ def test_what_is_no_number_is_named() -> None:
     ]  # fmt: skip
     assert shown(Reading(math.nan, "not finite")) == "NaN"
     assert [brief(Reading(0.0, kind)) for kind in ("no path", "padding", "no backward yet")] == ["", "pad", "—"]
+
+
+def test_a_scale_of_other_numbers_has_the_same_colours_and_its_own_bounds() -> None:
+    scale = rescaled((0.5, "less", 1), (math.inf, "more", 7))
+    assert [on(scale, x).legend for x in (0.1, 0.4999, 0.5, 7.0, 1e300)] == ["less", "less", "more", "more", "more"]
+    assert on(scale, 0.1)[1:] == BINS[1][1][1:]
+    assert on(scale, 0.0) is SPECIAL["zero"]
+    assert on(scale, math.nan) is on(scale, math.inf) is SPECIAL["not finite"]
+
+
+@pytest.mark.parametrize(("exponent", "text"), [
+    (0.0, "1"), (-2.0, "0.01"), (299.0, "1e299"), (-300.5, "3e-301"), (400.0, "1e400"), (-1234.3, "5e-1235"),
+    (500.9999, "1e501"), (-math.inf, "0"), (math.inf, "inf"), (math.nan, "NaN"),
+])  # fmt: skip
+def test_a_power_of_ten_is_written_beyond_the_range_of_floats(exponent: float, text: str) -> None:
+    assert power(exponent) == text

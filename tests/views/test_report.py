@@ -11,11 +11,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from minigrad import Tensor, bptt, clip_grad_norm, clip_grad_value, nn, optim
+from minigrad.bptt.diagnose import diagnose
 from minigrad.bptt.record import Reading
 from minigrad.errors import RecordError
 from minigrad.views import report
 from minigrad.views.palette import BINS, SPECIAL
-from tests.bptt.test_diagnose import Carousel, every, last, linear, recorded
+from tests.bptt.test_diagnose import Carousel, Linear, every, last, linear, recorded
 
 
 def model(kind="RNN", steps=40, loss=every, keep="steps", dtype=np.float32, **options):
@@ -456,6 +457,98 @@ def test_the_comparison_has_the_closed_forms_numbers():
     cells = dict(zip(header.split(), row.replace("▼ ", "").split(), strict=True))
     assert (cells["first"], cells["last"], cells["ratio"], cells["arrives"]) == ("1e-6", "1", "1e-6", "1e-6")
     assert (cells["dec/step"], cells["1/10"], cells["1/1000"]) == ("-0.3", "4", "10")
+
+
+def several(kind, hidden, layers=2, **options):
+    rng = np.random.default_rng(0)
+    layer = getattr(nn, kind)(3, hidden, layers, rng=rng, dtype=np.float64, kernel="fused", **options)
+    y, _ = layer(rng.standard_normal((30, 2, 3)))
+    return bptt.backward((y * y).sum())
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("colour", [False, True])
+def test_every_layer_and_direction_of_every_record_has_a_row(width, colour):
+    records = {
+        "RNN H=16 orthogonal": several("RNN", 16, init="orthogonal", bidirectional=True),
+        "LSTM H=4": several("LSTM", 4), "one layer": linear(0.5),
+    }  # fmt: skip
+    options = {"force_terminal": True, "color_system": "truecolor", "no_color": False} if colour else {}
+    text = printed(report.compare(records), width, **options)
+    assert ("\x1b[" in text) is colour
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in text.splitlines()]
+    assert max(map(cell_len, lines)) <= width
+    assert lines[0].split()[:3] == ["cell", "layer", "verdict"]
+    layers = [found[0] for line in lines if (found := re.findall(r"l\d(?:_reverse)? [→←]", line))]
+    assert layers == ["l1_reverse ←", "l1 →", "l0_reverse ←", "l0 →", "l1 →", "l0 →"]
+    assert sum("one layer" in line for line in lines) == 1
+    if width >= 80:
+        assert sum(line.startswith("RNN H=16 orthogonal ") for line in lines) == 1
+        assert sum(line.startswith("LSTM H=4 ") for line in lines) == 1
+
+
+def test_each_row_of_the_comparison_is_its_own_diagnosis():
+    record = several("LSTM", 4, bidirectional=True)
+    header, *rows = printed(report.compare({"x": record}), 200).splitlines()
+    rows = [row[row.index(" l") :].replace("▼ ", "").replace("● ", "").split() for row in rows[:4]]
+    titles = header.split()[1:]
+    titles.insert(1, "way")
+    assert len(rows[0]) == len(titles)
+    for row, name in zip(rows, reversed(list(record.sequences)), strict=True):
+        cells = dict(zip(titles, row, strict=False))
+        found = diagnose(record, sequence=name)
+        assert (cells["layer"], cells["verdict"]) == (name, found.verdict.upper())
+        assert cells["arrives"] == report.number(found.lane.share)
+        assert (cells["1/10"], cells["1/1000"]) == (str(found.lane.tenth), str(found.lane.thousandth))
+        assert "loss" in cells or row is not rows[0]
+        parameters = [p.norm for n, p in record.parameters.items() if n.endswith(f"_{name}")]
+        assert cells["‖grad‖"] == report.number(math.hypot(*parameters))
+
+
+def test_an_estimate_is_marked_in_the_comparison_and_said_in_the_report():
+    text = printed(report.compare({"own": linear(0.5, loss=every), "LSTM": several("LSTM", 4, 1)}), 120)
+    own, known = text.splitlines()[1:3]
+    assert "~2e-6" in own
+    assert "~" not in known
+    assert "(~: an estimate)" in text
+    assert "~" not in printed(report.compare({"LSTM": several("LSTM", 4, 1)}), 120)
+    text = one_line(report.gradients(linear(0.5, loss=every)))
+    assert "about 2e-6 of dL/dh_20 arrives" in text
+    assert "What arrives is an estimate, one hop after the other: this cell's step is not in the record." in text
+    assert "is left here; an estimate, one hop after the other. The rest" in text
+    text = one_line(report.gradients(several("LSTM", 4, 1)))
+    assert "estimate" not in text
+    assert "about" not in text
+
+
+def test_the_report_names_the_first_zero_and_the_first_fault_with_their_line():
+    layer = nn.RNN(1, 2, nonlinearity="relu", rng=np.random.default_rng(0))
+    for p in layer.parameters():
+        p.data = np.full(p.shape, 0.5, np.float32)
+    x = np.ones((8, 2, 1), np.float32)
+    x[3] = -100.0
+    loss = layer(x)[0].sum()
+    text = one_line(report.gradients(bptt.backward(loss, keep="ops")), 200)
+    assert "exactly 0 comes back to step 3 from the step after it." in text
+    assert "The first exact 0 on the way back is what relu at rnn / t=4 hands on to add, by its rule" in text
+    assert re.search(r"derivative is 0 there \(test_report\.py:\d+\)\.", text)
+    assert "first exact 0" not in one_line(report.gradients(bptt.backward(layer(x)[0].sum(), accumulate=True)))
+    gains = [1.0] * 20
+    gains[7] = math.nan
+    with np.errstate(invalid="ignore"):
+        y, _ = nn.unroll(Linear([[1.0]], gains=gains), Tensor(np.ones((20, 1, 1)), requires_grad=True))
+        text = one_line(report.gradients(bptt.backward(y[-1].sum(), keep="ops")), 200)
+    assert "! NOT FINITE" in text
+    assert re.search(r"first value that is NaN or infinite is that of multiply at t=8 \(test_diagnose\.py:\d+\)", text)
+
+
+def test_an_underflow_has_its_horizon_and_its_first_zero():
+    layer = nn.RNN(2, 8, rng=np.random.default_rng(0))
+    x = np.random.default_rng(1).standard_normal((400, 1, 2)).astype(np.float32)
+    text = one_line(report.gradients(bptt.backward(layer(x)[0].sum(), keep="ops")), 200)
+    assert re.search(r"a thousandth after \d+, less than can be held after \d+\.", text)
+    assert "× DEAD: what comes back to step" in text
+    assert "What stands there is fresh gradient" in text
 
 
 def test_the_comparison_takes_a_record_before_backward_and_one_that_is_not_finite():

@@ -20,7 +20,8 @@ from minigrad.errors import DrawError, RecordError
 from minigrad.views import draw
 from minigrad.views.palette import number, shown
 from minigrad.views.picture import _UNDRAWN, ENGINES
-from tests.views.test_draw import GOLDEN, HOSTILE, SVG, XLINK, fixed, literal, words_in
+from tests.views.hostile import HOSTILE, Hostile
+from tests.views.test_draw import GOLDEN, SVG, XLINK, fixed, literal, words_in
 from tests.views.test_layout import OWN, RECORDS, Box, Drawing, Own, apart, inside, own, passes_through, recorded
 
 WEIGHTS = {"weight_ih_l0": "W_ih", "weight_hh_l0": "W_hh", "bias_ih_l0": "b_ih", "bias_hh_l0": "b_hh"}
@@ -213,17 +214,6 @@ def test_a_sequence_that_is_not_there_is_refused() -> None:
 
 
 def test_hostile_words_are_shown_as_they_are() -> None:
-    class Hostile(Own):
-        def __init__(self) -> None:
-            super().__init__()
-            self.W.name = 'a."<b>&\\N'
-
-        def step(self, x: mg.Tensor, state: Any) -> Any:
-            with mg.named_scope('gate "1" <b>', "\\G"):
-                k = mg.tanh(x @ self.W + state.h)
-            return type(state)(k)
-
-    Hostile.__name__ = "<Cell> & \\N"
     svg = draw.rolled(own(Hostile, len(HOSTILE)), labels=HOSTILE, title='a "title" <b> \\N').svg()
     found = words_in(svg)
     assert {'a "title" <b> \\N', "<Cell> & \\N"} <= set(found)

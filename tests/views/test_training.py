@@ -5,14 +5,23 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from minigrad import Tensor, bptt, nn
+from minigrad.bptt.diagnose import diagnose
+from minigrad.bptt.gates import gates
+from minigrad.bptt.history import Diagnosed, History
 from minigrad.bptt.record import Reading
-from minigrad.views.training import Standing, header, line, panel, strips
+from minigrad.bptt.terms import step_terms
+from minigrad.views.palette import number
+from minigrad.views.training import Standing, header, in_words, line, panel, strips, through_training
+from tests.bptt.cases import Linear
 
 YARDSTICKS = {"uniform": 4.489, "unigram": 3.539, "2-gram": 2.809, "3-gram": 1.894, "4-gram": 1.289}
 
@@ -135,6 +144,131 @@ def test_it_fits_a_terminal_of_24_lines() -> None:
     assert len(printed(panel(s, 80)).splitlines()) <= 22  # and the bar of progress
 
 
+def trained(updates: int = 40, steps: int = 30, layers: int = 2) -> History:
+    """A history with norms of each layer, falling towards the first step."""
+    history = History()
+    for k in range(updates):
+        history.add(loss=1.0, norm_before=1.0, norm_after=1.0, fired=0.0, lr=0.1)
+        lane = np.logspace(-k / updates, 0, steps).astype(np.float32)
+        history.norms.add(k + 1, {f"l{n}": {"h": lane, "c": lane} for n in range(layers)}, {"w": 1.0})
+        if k % 5 == 4:
+            history.diagnoses += [Diagnosed(k + 1, f"l{n}", "healthy", "h", lane**3) for n in range(layers)]
+    return history
+
+
+WORDS = {"gates": "g" * 60, "terms": "t" * 60, "diagnosis": "d" * 100}
+
+
+@pytest.mark.parametrize("height", [10, 24, 50])
+@pytest.mark.parametrize("layers", [1, 2, 16])
+@pytest.mark.parametrize("sample", ["", "one line", "line\n" * 30])
+def test_with_everything_in_it_the_panel_fits_the_terminal(height: int, layers: int, sample: str) -> None:
+    """What cannot be left out takes 22 lines at most."""
+    yardsticks = {**YARDSTICKS, "5-gram": 1.2}
+    s = standing(
+        readings={f"l{n}": steady() for n in range(layers)}, sample=sample, words=WORDS, history=trained(layers=layers),
+        yardsticks=yardsticks,
+    )  # fmt: skip
+    lines = printed(panel(s, 80, height)).splitlines()
+    assert len(lines) <= max(22, height - 2)
+    assert max(map(cell_len, lines)) <= 80
+    labels = [line[:10].strip() for line in lines]
+    for label in ("loss", "gradient", "‖dL/dh_t‖", "so far", "arrives", *WORDS):
+        assert labels.count(label) == 1
+    assert labels.count("sample") == bool(sample)
+
+
+@pytest.mark.parametrize(("label", "numbers"), [("so far", ["1", "21"]), ("arrives", ["5", "20", "30"])])
+def test_the_maps_show_the_first_layer_through_training(label: str, numbers: list[str]) -> None:
+    lines = printed(panel(standing(history=trained(40, 30)), 80, 40)).splitlines()
+    start = next(k for k, line in enumerate(lines) if line.startswith(label))
+    shown = [line[10:].split() for line in lines[start : start + len(numbers)]]
+    assert [words[0] for words in shown] == numbers
+    first, last = (["▁▂▃▄▅▆▇█".index(c) for c in words[1]] for words in (shown[0], shown[-1]))
+    assert len(last) == 30
+    assert last == sorted(last)
+    assert last[0] < first[0]
+    assert last[-1] == first[-1] == 7
+    assert shown[-1][2] == {"so far": "0.11…1", "arrives": "0.0012…1"}[label]
+    assert label not in printed(panel(standing(history=History()), 80))
+
+
+def test_a_panel_does_not_change_when_the_history_grows() -> None:
+    """Another thread draws it again and again."""
+    history = trained(4, 5)
+    shown = panel(standing(history=history), 80)
+    before = printed(shown)
+    history.norms.add(5, {"l0": {"h": np.ones(5, np.float32)}}, {})
+    assert printed(shown) == before
+
+
+def test_through_training_is_both_maps_with_words() -> None:
+    found = printed(through_training(trained(40, 30), 80)).splitlines()
+    assert [k for k, line in enumerate(found) if "a line is the updates" in line] == [1, 9]
+    assert [line.split()[0] for line in found[2:8]] == ["1", "8", "14", "21", "28", "34"]
+    assert max(map(cell_len, found)) <= 80
+    assert printed(through_training(History(), 80)).strip() == ""
+
+
+# What measures say
+
+
+def recorded(cell: str, layers: int = 1, steps: int = 20, zero: bool = False) -> bptt.Record:
+    layer = getattr(nn, cell)(3, 4, layers, rng=np.random.default_rng(0))
+    y, _ = layer(np.random.default_rng(1).standard_normal((steps, 2, 3)).astype(np.float32))
+    return bptt.backward((y * (0.0 if zero else 1.0)).sum())
+
+
+def said(record: bptt.Record) -> dict[str, str]:
+    return in_words(record, [diagnose(record, sequence=name) for name in record.sequences])
+
+
+@pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
+def test_the_words_have_the_measures_numbers(cell: str) -> None:
+    record = recorded(cell)
+    found = said(record)
+    measured = gates(record)
+    for symbol, x in measured.gates.items():
+        if symbol == "tanh c":
+            continue  # that is no gate
+        assert f"{symbol} {round(100 * x.saturated)}%" in found["gates"] or x.saturated < 0.005
+    if measured.half_lives is not None:
+        assert found["gates"].endswith(f"half-life {number(float(np.median(measured.half_lives)))} steps")
+    (weight,) = step_terms(record, parameter=next(p for p in record.parameters if "weight_hh" in p))
+    share = number(100 * float(weight.shares[-2:].sum()))
+    assert found["terms"] == f"{share} % of dL/dW_hh from the last 2 steps of 20"
+    d = diagnose(record)
+    assert d.lane is not None
+    assert found["diagnosis"].startswith(f"{d.verdict}: {number(d.lane.share)} of the last loss arrives at t=1")
+
+
+def test_the_words_on_layers_name_each() -> None:
+    found = said(recorded("LSTM", layers=2))
+    assert found["gates"].startswith("l0: ")
+    assert found["terms"].startswith("l0: ")
+    assert re.fullmatch(r"l0 \w+ \(\S+ arrives\); l1 \w+ \(\S+ arrives\)", found["diagnosis"])
+
+
+@pytest.mark.parametrize("steps", [1, 20])
+def test_the_words_on_no_gradient(steps: int) -> None:
+    found = said(recorded("GRU", steps=steps, zero=True))
+    assert found["terms"].startswith("nothing to share")
+    assert found["diagnosis"] == "dead"
+
+
+def test_one_step_is_too_short() -> None:
+    assert said(recorded("RNN", steps=1))["diagnosis"].startswith("too short")
+
+
+def test_a_cell_of_ones_own_has_no_gates_to_speak_of() -> None:
+    _, state = nn.unroll(Linear([[0.5]]), np.ones((4, 1, 1)))
+    record = bptt.backward(state.h.sum())
+    found = said(record)
+    assert list(found) == ["diagnosis"]
+    x = Tensor(np.ones(2), requires_grad=True)
+    assert in_words(bptt.backward(x.sum()), []) == {}
+
+
 def test_nothing_in_a_sample_or_a_title_reaches_the_terminal_as_it_is() -> None:
     s = standing(sample="[bold]x[/] \x1b[31m\x07\u202e\r\t", title="a\x1b[2J[red]b")
     text = printed(panel(s, 80))
@@ -185,10 +319,23 @@ def test_many_steps_share_a_tile_that_shows_their_largest() -> None:
     assert set(found) == {"▁", "█"}
 
 
-@pytest.mark.parametrize(("kind", "mark"), [("zero", "·"), ("underflow", "·"), ("not finite", "!"), ("no path", "·")])
-def test_what_is_no_number_has_a_mark(kind: str, mark: str) -> None:
-    bad = Reading(math.nan if kind == "not finite" else 0.0, kind)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("kind", "norm", "mark"),
+    [("zero", 0.0, "0"), ("underflow", 1e-40, "▁"), ("not finite", math.nan, "!"), ("no path", 0.0, " ")],
+)
+def test_what_is_no_number_has_a_mark(kind: str, norm: float, mark: str) -> None:
+    bad = Reading(norm, kind)  # type: ignore[arg-type]
     assert tiles([*steady(3), bad, *steady(3)]) == f"███{mark}███"
+
+
+def test_in_ascii_the_strip_keeps_its_heights() -> None:
+    readings = [Reading(10.0**k, "value") for k in range(-7, 1)]
+    for shown in (strips(standing(readings={"l0": readings}), 80), panel(standing(readings={"l0": readings}), 80)):
+        raw = io.BytesIO()
+        with io.TextIOWrapper(raw, encoding="ascii") as file:
+            Console(width=80, file=file).print(shown)
+            file.flush()
+            assert "t=1 .:-=+*%# t=8  1e-7~1" in raw.getvalue().decode("ascii")
 
 
 @pytest.mark.parametrize("kind", ["zero", "not finite"])

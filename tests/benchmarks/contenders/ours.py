@@ -115,3 +115,14 @@ def character_trainer(characters: int, ids: Array, steps: int, hidden: int, kern
     )  # fmt: skip
     optimizer = optim.Adagrad(model.parameters(), lr=0.1, eps=1e-8, eps_inside_root=True)
     return Trainer(model, optimizer, Chunks(ids, steps, 1), clip_value=5.0, reduction="sum")
+
+
+def text_trainer(
+    cell: str, ids: Array, steps: int, batch: int, hidden: int, kernel: str, norms_every: int
+) -> Trainer:
+    """A training loop on 65 one-hot characters, that keeps the norms of every so many updates."""
+    model = CharacterModel(
+        [chr(200 + k) for k in range(65)], cell, hidden=hidden, embedding=0, kernel=kernel, rng=np.random.default_rng(0)
+    )
+    optimizer = optim.Adagrad(model.parameters(), lr=0.01)
+    return Trainer(model, optimizer, Chunks(ids, steps, batch), clip_norm=5.0, norms_every=norms_every)

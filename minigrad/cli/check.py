@@ -1,0 +1,56 @@
+"""Check an exercise of the course once."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.text import Text
+
+from ..course.attempt import Attempt
+from ..course.manifest import called
+from ..course.page import plain, wrapped
+from ..course.practise import told
+from ..course.workbook import Workbook
+from ..terminal import Output
+from .course import no_copy
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser this command's options."""
+    add = parser.add_argument
+    add("lesson", metavar="N", nargs="?", help="7, 07 or 07_gradient_clipping; default: the current one")
+    parser.epilog = "Exit status: 0 solved; 1 not solved; 2 bad input; 130 Ctrl-C."
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check an exercise, remember that it is solved; 1 if it is not.
+
+    Raises:
+        MinigradError: There is no copy or no such lesson, or the learner's progress is damaged.
+    """
+    book = Workbook.found()
+    if book is None:
+        raise no_copy()
+    current = book.current()
+    lesson = current if args.lesson is None else called(args.lesson, book.course)
+    outcome = Attempt(lesson, book.exercise(lesson)).wait()
+    console = Output()
+    console.print(Text(f"{lesson.number:02d} · {lesson.title}", "bold cyan"))
+    for line in plain(told(outcome), ascii_only=console.options.ascii_only):
+        for part in wrapped(line, console.width):
+            console.print(part)
+    if not outcome.solved:
+        if lesson.hints:
+            console.print(Text(f"A hint: minigrad hint {lesson.number}", "dim"))
+        return 1
+    book.solve(lesson)
+    following = book.after(lesson)
+    if following is None:
+        console.print(f"All {len(book.course)} exercises are solved.")
+    else:
+        if lesson == current:
+            book.go(following)
+        console.print(f"Next: minigrad lesson {following.number} ({following.title})")
+    return 0

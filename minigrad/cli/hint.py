@@ -1,0 +1,43 @@
+"""Give the next stronger hint for an exercise of the course."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.text import Text
+
+from ..course.manifest import called
+from ..course.workbook import Workbook
+from ..terminal import Output
+from .course import no_copy
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser this command's options."""
+    add = parser.add_argument
+    add("lesson", metavar="N", nargs="?", help="7, 07 or 07_gradient_clipping; default: the current one")
+    parser.epilog = "Each call gives the next one; after the last, all are shown.\n\nExit status: 0; 2 bad input."
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show a hint, and remember that it has been seen.
+
+    Raises:
+        MinigradError: There is no copy or no such lesson, or the learner's progress is damaged.
+    """
+    book = Workbook.found()
+    if book is None:
+        raise no_copy()
+    lesson = book.current() if args.lesson is None else called(args.lesson, book.course)
+    seen, count, console = book.hints_seen(lesson), len(lesson.hints), Output()
+    if not count:
+        console.print(f"{lesson.number:02d} · {lesson.title} has no hints.")
+    elif seen == count:
+        console.print(f"{lesson.number:02d} · {lesson.title}: you have seen all {count} hints.")
+    for k in range(count) if seen == count else [seen]:
+        console.print(Text(f"hint {k + 1} of {count}", "bold yellow"))
+        console.print(lesson.hints[k])
+        book.hint(lesson, k + 1)
+    return 0

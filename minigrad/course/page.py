@@ -1,0 +1,72 @@
+"""Lines for a screen: wrapped, cut, marked; and how far one has come, as a bar and as a list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from .manifest import Lesson
+
+__all__ = ["bar", "cut", "plain", "relative", "row", "wrapped"]
+
+_SPELLED = str.maketrans("✓✗·…▶▼▲█░─", "+x-.>v^#.-")
+_SHAPE = Console(width=80)  # wraps
+
+
+def bar(solved: int, count: int, width: int) -> Text:
+    """How far one has come.
+
+    >>> bar(1, 4, 21).plain
+    '[██░░░░░░] 1/4 solved'
+    """
+    said = f"{solved}/{count} solved"
+    cells = width - len(said) - 3
+    if cells < 4:
+        return Text(said)
+    full = cells * solved // max(count, 1)
+    return Text.assemble("[", ("█" * full, "green"), ("░" * (cells - full), "dim"), "] ", said)
+
+
+def row(lesson: Lesson, *, solved: bool, current: bool) -> Text:
+    """A lesson in a line of a list."""
+    mark = ("✓", "green") if solved else ("▶", "bold") if current else ("·", "dim")
+    return Text.assemble(mark, f" {lesson.number:02d}  ", (lesson.title, "bold" if current else ""))
+
+
+def plain(texts: Iterable[Text], *, ascii_only: bool) -> list[Text]:
+    """The same where a terminal has no more than ASCII: each mark in one letter that it has."""
+    lines = [text.copy() for text in texts]
+    if ascii_only:
+        for line in lines:
+            line.plain = line.plain.translate(_SPELLED)
+    return lines
+
+
+def wrapped(text: Text, width: int) -> list[Text]:
+    """In lines of this width; what is set in stays set in."""
+    text = text.copy()
+    text.expand_tabs(4)
+    indent = len(text.plain) - len(text.plain.lstrip())
+    if 0 < indent < len(text.plain):
+        lines = [Text.assemble(" " * indent, part) for part in text[indent:].wrap(_SHAPE, max(width - indent, 8))]
+    else:
+        lines = list(text.wrap(_SHAPE, width))
+    for line in lines:
+        line.rstrip()
+    return lines or [Text()]
+
+
+def cut(text: Text, width: int) -> Text:
+    """In one line."""
+    text = text.copy()
+    text.truncate(width, overflow="ellipsis")
+    return text
+
+
+def relative(path: Path) -> str:
+    """The path from here, if it lies below; else the whole."""
+    path, here = path.absolute(), Path().absolute()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

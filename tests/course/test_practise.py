@@ -1,0 +1,112 @@
+"""Checking an exercise in this process: what is wrong is told in the learner's terms, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from minigrad.course.manifest import lessons
+from minigrad.course.practise import Outcome, examine, lesson_of, load, practise, told
+from minigrad.course.workbook import Workbook
+from minigrad.errors import LessonError
+from tests.course.made import EXERCISE, solve
+
+WRONG: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "no Python": ("def f(:\n", "line 1 of exercise.py is no Python: invalid syntax", ("def f(:",)),
+    "raises": ("def answer():\n    return 1 / 0\n", "line 2 of exercise.py: ZeroDivisionError",
+               ("division by zero", "there:  return 1 / 0")),
+    "at its beginning": ("import nothing\n", "line 1 of exercise.py: ModuleNotFoundError",
+                         ("No module named 'nothing'", "there:  import nothing")),
+    "lacks a name": ("x = 1\n", "exercise.py has no answer",
+                     ("The check calls it by this name: let it be called so.",)),
+    "another signature": ("def answer(x):\n    return x\n", "exercise.py: TypeError",
+                          ("answer() missing 1 required positional argument: 'x'",
+                           'asked:  judge.true("it answers", work.answer() is not None)')),
+    "exits": ("def answer():\n    exit(3)\n", "line 2 of exercise.py: it ends the program",
+              ("Take out the call of exit.", "there:  exit(3)")),
+    "a long story": ("raise ValueError('x\\n' * 5000)\n", "line 1 of exercise.py: ValueError",
+                     ("x",) * 12 + ("there:  raise ValueError('x\\n' * 5000)",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_a_learners_code_raises_is_told_with_its_line(book: Workbook, case: str) -> None:
+    text, problem, details = WRONG[case]
+    file = book.exercise(book.course[0])
+    file.write_text(text)
+    assert examine(book.course[0], file) == Outcome(False, (), problem, details)
+
+
+def test_a_hole_is_told_with_its_goal(book: Workbook) -> None:
+    found = examine(book.course[1], book.exercise(book.course[1]))
+    assert found == Outcome(False, (), "line 9 of exercise.py is still a hole", ("the number 2",))
+
+
+def test_a_wrong_answer_is_told_with_expected_and_found_after_what_is_right(book: Workbook) -> None:
+    solve(book.folder, 2, 5)
+    found = examine(book.course[1], book.exercise(book.course[1]))
+    assert found == Outcome(
+        False, ("it answers",), "the answer", ("expected  2", "found     5", "it is off by 3"),
+    )  # fmt: skip
+
+
+def test_the_solution_passes(book: Workbook) -> None:
+    solve(book.folder, 2)
+    assert examine(book.course[1], book.exercise(book.course[1])) == Outcome(True, ("it answers", "the answer"), "", ())
+
+
+def test_a_missing_exercise_is_told(book: Workbook) -> None:
+    file = book.exercise(book.course[0])
+    file.unlink()
+    assert examine(book.course[0], file).problem == "there is no exercise.py"
+
+
+def test_two_saves_of_one_size_in_one_second_are_both_seen(book: Workbook) -> None:
+    """Python's cache of compiled files compares the size and the whole seconds alone."""
+    file = book.exercise(book.course[0])
+    found = []
+    for answer in (5, 1):
+        solve(book.folder, 1, answer)
+        os.utime(file, (1e9, 1e9))
+        found.append(examine(book.course[0], file).solved)
+    assert found == [False, True]
+
+
+def test_nothing_is_written_beside_the_files(book: Workbook, course: Path) -> None:
+    before = sorted(p for folder in (book.folder, course) for p in folder.rglob("*"))
+    examine(book.course[0], book.exercise(book.course[0]))
+    assert sorted(p for folder in (book.folder, course) for p in folder.rglob("*")) == before
+
+
+def test_a_file_that_is_none_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(LessonError, match="there is no file"):
+        load(tmp_path / "none.py")
+
+
+def test_a_folder_belongs_to_the_lesson_of_its_name(course: Path, tmp_path: Path) -> None:
+    assert lesson_of(tmp_path / "02_n2") == lessons()[1]
+    with pytest.raises(LessonError, match="no lesson of this name"):
+        lesson_of(tmp_path / "09_other")
+
+
+def test_an_exercise_that_is_run_says_what_is_wrong(book: Workbook, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        practise(str(book.exercise(book.course[0])))
+    assert caught.value.code == 1
+    assert capsys.readouterr().out == "✗ line 9 of exercise.py is still a hole\n  the number 1\n"
+    solve(book.folder, 1)
+    practise(str(book.exercise(book.course[0])))
+    assert capsys.readouterr().out == "✓ Solved.\n\n✓ it answers\n✓ the answer\n"
+
+
+def test_nothing_that_an_outcome_says_moves_the_cursor() -> None:
+    lines = told(Outcome(False, ("a\x1b[2J",), "b\r", ("c\x07\nd",), ("e\x9b",)))
+    assert [line.plain for line in lines] == [
+        "✗ b\\r", "  c\\x07", "  d", "", "✓ a\\x1b[2J", "", "your code printed", "  e\\x9b",
+    ]  # fmt: skip
+
+
+def test_the_exercise_of_the_small_course_has_a_hole() -> None:
+    assert "hole(" in EXERCISE
