@@ -1,0 +1,42 @@
+"""What the exercise should give: the package's cell, and numbers that can be checked in the head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minigrad import bptt, nn
+from minigrad.course import Judge
+
+
+def check(work: Any, judge: Judge) -> None:
+    found = work.forget_gate(np.array([1.0]), np.array([2.0]), np.array([[3.0, -6.0]]), np.zeros(1))
+    judge.equal("h = 2, x = 1, W_f = [3, -6]: 3·2 - 6·1 = 0, so f is one half", found, np.array([0.5]))
+    found = work.lane(np.ones(2), np.array([[0.5, 1.0]] * 3), np.zeros((3, 2)))
+    right = [np.array([0.5, 1.0]), np.array([0.25, 1.0]), np.array([0.125, 1.0])]
+    judge.equal("nothing is written, f = 0.5 and 1: one unit halves at each step, the other keeps", found, right)
+
+    for features, hidden, steps in ((3, 4, 6), (1, 2, 1), (5, 3, 9)):
+        rng = np.random.default_rng(features)
+        lstm = nn.LSTM(features, hidden, rng=rng, dtype=np.float64)
+        _, (h, _) = lstm(rng.standard_normal((steps, 1, features)))
+        s = bptt.record((h * h).sum()).sequence()
+        rows, w = slice(hidden, 2 * hidden), {k.removesuffix("_l0"): v for k, v in lstm.state_dict().items()}
+        W_f = np.concatenate([w["weight_hh"][rows], w["weight_ih"][rows]], axis=1)
+        b_f = (w["bias_ih"] + w["bias_hh"])[rows]
+        before = np.concatenate([np.zeros((1, hidden)), s.states["h"][:-1, 0]])
+        f, where = s.gates["f"][:, 0], f"an LSTM of minigrad, C={features}, H={hidden}"
+        mine = {f"f_{t + 1}": work.forget_gate(s.inputs[t, 0], before[t], W_f, b_f) for t in range(steps)}
+        judge.in_order(f"{where}: the forget gate", mine, {f"f_{t + 1}": f[t] for t in range(steps)})
+        states = work.lane(np.zeros(hidden), f, (s.gates["i"] * s.gates["g"])[:, 0])
+        names = [f"C_{t + 1}" for t in range(steps)]
+        judge.in_order(f"{where}: the cell state", dict(zip(names, states)), dict(zip(names, s.states["c"][:, 0])))
+
+    judge.equal("f = 0.5 has a half-life of 1 step", work.half_life(0.5), 1.0)
+    judge.equal("f = 0.25 loses half twice a step: half a step", work.half_life(0.25), 0.5)
+    judge.equal("f = 0.99: 69 steps", work.half_life(0.99), 68.967563936)
+    judge.equal("a half-life of 1 step needs b_f = 0", work.bias_for(1.0), 0.0)
+    for wanted in (10.0, 0.5, 100.0):
+        gate = 1 / (1 + np.exp(-work.bias_for(wanted)))
+        judge.equal(f"sigmoid(bias_for({wanted:g})), {wanted:g} times in a row, leaves one half", gate**wanted, 0.5)

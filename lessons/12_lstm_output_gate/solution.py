@@ -1,0 +1,53 @@
+"""Solution 12: the whole backward pass of one LSTM step, by hand, in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from minigrad.course import practise
+
+Array = npt.NDArray[np.float64]
+Named = dict[str, Array]
+
+
+def sigmoid(a: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-a)))
+
+
+def forward(x: Array, h_before: Array, c_before: Array, W_ih: Array, W_hh: Array, b: Array) -> Named:
+    """One step; x is (N, C), h and c are (N, H), W_ih (4H, C), W_hh (4H, H), b (4H,). Nothing to do here."""
+    a = x @ W_ih.T + h_before @ W_hh.T + b  # (N, 4H)
+    a_i, a_f, a_g, a_o = np.split(a, 4, axis=1)
+    i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
+    c = f * c_before + i * g
+    return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": o * np.tanh(c)}
+
+
+def backward(
+    x: Array, h_before: Array, c_before: Array, W_ih: Array, W_hh: Array, step: Named, d_h: Array, d_c: Array
+) -> Named:
+    """The gradients of everything in the step.
+
+    Args:
+        step: what `forward` gave.
+        d_h: dL/dh_t, all of it. d_c: the part of dL/dC_t that comes from step t + 1; what C_t does through its
+            own h_t is not in it yet.
+    """
+    i, f, g, o, c = (step[name] for name in "ifgoc")
+    # A product hands each factor the other one; C is used twice, by h_t and by step t + 1, so both parts add.
+    d_o, d_c = d_h * np.tanh(c), d_c + d_h * o * (1 - np.tanh(c) ** 2)
+    # Again products: f gets what it multiplied, and what it multiplied gets f, the direct path of lesson 11.
+    d_f, d_i, d_g, d_c_before = d_c * c_before, d_c * g, d_c * i, d_c * f
+    # The slope of a sigmoid y is y (1 - y), of a tanh 1 - y²: the values are enough.
+    d_a = np.concatenate([d_i * i * (1 - i), d_f * f * (1 - f), d_g * (1 - g**2), d_o * o * (1 - o)], axis=1)
+    # Products with a matrix: the weights get d_aᵀ x and d_aᵀ h, sums over the samples; x and h get d_a W.
+    d_W_ih, d_W_hh, d_b, d_x, d_h_before = d_a.T @ x, d_a.T @ h_before, d_a.sum(axis=0), d_a @ W_ih, d_a @ W_hh
+    return {
+        "dL/do": d_o, "dL/dC": d_c, "dL/df": d_f, "dL/di": d_i, "dL/dg": d_g, "dL/dC_before": d_c_before,
+        "dL/da": d_a, "dL/dW_ih": d_W_ih, "dL/dW_hh": d_W_hh, "dL/db": d_b, "dL/dx": d_x, "dL/dh_before": d_h_before,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    practise(__file__)
