@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -556,19 +557,27 @@ def _plan(
             if args.train
             else "Training  none: the weights are random"
         )
-    start = text.text[: args.steps]
-    yield f"Reading   T={args.steps} characters: {start if len(start) <= 50 else start[:49] + '…'!r}"
+    reading = f"Reading   T={args.steps} characters: "
+    yield reading + _quoted(text.text[: args.steps], 80 - len(reading))
     target = text.text[args.steps]
     yield (
-        f"Gradient  from the last step's loss alone, target {target!r} (--loss all: every step's)"
+        f"Gradient  from the last step's loss alone, target {target!r} (--loss all: all)"
         if args.loss == "last"
-        else "Gradient  from the mean of every step's loss (--loss last: the last step's alone)"
+        else "Gradient  from the mean of every step's loss (--loss last: the last alone)"
     )
 
 
 def _listed(given: Iterable[object]) -> str:
     """The names in words: RNN, LSTM and GRU."""
     return " and ".join(", ".join(map(str, given)).rsplit(", ", 1))
+
+
+def _quoted(text: str, width: int) -> str:
+    """As much of a text as goes into so many columns, in quotes."""
+    end = min(len(text), width)
+    while cell_len(shown := repr(text[:end] + "…" * (end < len(text)))) > width:
+        end -= 1
+    return shown
 
 
 def _training_line(title: str, training: _Training | None, updates: int) -> str:
