@@ -7,12 +7,10 @@ import argparse
 from rich.text import Text
 
 from ..course.attempt import Attempt
-from ..course.manifest import called
 from ..course.page import plain, wrapped
 from ..course.practise import told
-from ..course.workbook import Workbook
 from ..terminal import Output
-from .course import no_copy
+from .course import asked
 
 __all__ = ["add_arguments", "run"]
 
@@ -30,11 +28,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         MinigradError: There is no copy or no such lesson, or the learner's progress is damaged.
     """
-    book = Workbook.found()
-    if book is None:
-        raise no_copy()
+    book, lesson = asked(args.lesson)
     current = book.current()
-    lesson = current if args.lesson is None else called(args.lesson, book.course)
     outcome = Attempt(lesson, book.exercise(lesson)).wait()
     console = Output()
     console.print(Text(f"{lesson.number:02d} · {lesson.title}", "bold cyan"))

@@ -6,13 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..course.manifest import Lesson, called
 from ..course.page import relative
 from ..course.session import watch
 from ..course.workbook import DEFAULT, Prepared, Workbook, prepare
 from ..errors import LessonError
 from ..terminal import Output, word
 
-__all__ = ["add_arguments", "no_copy", "run"]
+__all__ = ["add_arguments", "asked", "no_copy", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +62,18 @@ def run(args: argparse.Namespace) -> int:
         prepare(folder)
         book = Workbook(folder.absolute())
     return watch(book)
+
+
+def asked(number: str | None) -> tuple[Workbook, Lesson]:
+    """The learner's copy, and the lesson in it that a command names; None: the current one.
+
+    Raises:
+        LessonError: There is no copy, or no such lesson.
+    """
+    book = Workbook.found()
+    if book is None:
+        raise no_copy()
+    return book, book.current() if number is None else called(number, book.course)
 
 
 def no_copy(folder: Path = DEFAULT) -> LessonError:

@@ -6,10 +6,8 @@ import argparse
 
 from rich.text import Text
 
-from ..course.manifest import called
-from ..course.workbook import Workbook
 from ..terminal import Output
-from .course import no_copy
+from .course import asked
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,10 +25,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         MinigradError: There is no copy or no such lesson, or the learner's progress is damaged.
     """
-    book = Workbook.found()
-    if book is None:
-        raise no_copy()
-    lesson = book.current() if args.lesson is None else called(args.lesson, book.course)
+    book, lesson = asked(args.lesson)
     seen, count, console = book.hints_seen(lesson), len(lesson.hints), Output()
     if not count:
         console.print(f"{lesson.number:02d} · {lesson.title} has no hints.")
