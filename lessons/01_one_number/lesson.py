@@ -170,8 +170,8 @@ def lesson(lesson: Narrator) -> None:
     lesson.picture("before", draw.graph(mg.bptt.record(loss)), "The graph before: grey, no gradient is known.")
     record = mg.bptt.backward(loss, keep="ops")
     lesson.picture("after", draw.graph(record), """
-        The graph after `backward`: read it from the result back to the left. Three arrows come back to **a**,
-        and their numbers are the three parts of its gradient.
+        The graph after `backward`: read it from the result back to the left. Three arrows come back to **a**;
+        the two from a·a lie on each other. Rest the mouse on them: their numbers are the three parts of its gradient.
     """)
     lesson.claim("the engine of the package gives the same gradients",
                  ta.grad is not None and math.isclose(float(ta.grad), gradients["a"]))  # fmt: skip
@@ -208,7 +208,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.answer(
         "The 2 is made by **one plus sign**: a gradient is the *sum* over all uses. An RNN uses the same weight at "
         "every time step, so its gradient is a sum over time: that is all there is to backpropagation through time "
-        "(lesson 4). Without the `+`, only the first step's part would be left."
+        "(lesson 4). Without the `+`, only the part found last would be left, that of the first step."
     )
 
 

@@ -223,7 +223,8 @@ def lesson(lesson: Narrator) -> None:
         right class, *cross entropy*. What comes back is as simple as it can be: the probabilities, less 1 at the right
         class (and divided by N, where the loss is a mean over N samples).
     """)
-    lesson.formula("p = softmax(s)      L = -log p[right]      dL/ds = p - onehot(right)")
+    lesson.formula("p = softmax(s) = exp(s) / Σ exp(s)    L = -log p[right]",
+                   "dL/ds = p - onehot(right)            onehot: 1 at the right class, 0 elsewhere")
     inputs, right = rng.standard_normal((4, 3)), np.array([0, 2, 1, 2])
     weight, bias = (mg.Tensor(rng.uniform(-1, 1, shape), requires_grad=True, name=name)
                     for shape, name in (((3, 3), "W"), ((3,), "b")))  # fmt: skip
@@ -260,8 +261,9 @@ def lesson(lesson: Narrator) -> None:
 
     lesson.step("5. All of it at once: two moons")
     lesson.say("""
-        micrograd ends with a network that tells two half circles apart. The same here: three layers, `relu` between
-        them, 100 updates, and every gradient from the rules above.
+        micrograd ends with a network that tells two half circles apart. The same here: three layers,
+        relu(x) = max(x, 0) between them, 100 updates, and every gradient from the rules above. In the map o and x are
+        the points of the two moons; where it has colons, the network says x.
     """)
     network, (points, moons) = Network(lesson.rng(1)), two_moons(lesson.rng(2))
     loss_at_end = train(network, points, moons)

@@ -68,7 +68,7 @@ def lesson(lesson: Narrator) -> None:
     model = CharacterModel(text.characters, "rnn", hidden=64, embedding=16, kernel="steps", rng=lesson.rng())
     many = len(text.characters)
     before = evaluate(model, held_out)
-    lesson.formula("loss = mean over t of  -log p(target_t)   in nats", "perplexity = exp(loss)")
+    lesson.formula("loss = mean over t of  -log p(target_t)   in nats: natural logarithms", "perplexity = exp(loss)")
     lesson.say("""
         Perplexity is the number of equally likely characters that would leave one as much in doubt.
     """)
@@ -79,6 +79,11 @@ def lesson(lesson: Narrator) -> None:
     lesson.source(one_training_step)
     optimizer = optim.Adam(model.parameters(), lr=4e-3)
     record = one_training_step(model, optimizer, Chunks(training, steps=25, batch=1))
+    lesson.say("""
+        The report of this step. (The loss is a mean over 25 steps, so each step's share is a 25th of it. *Vanishing*,
+        decades and what arrives are lesson 6's words; here only look that every step has a loss. The embedding is a row
+        of 16 learnt numbers for each character.)
+    """)
     lesson.show(report.gradients(record))
     labels = [visible(text.characters[k]) for k in training[:25]]
     lesson.picture("one_step", draw.unrolled(record, "cell", labels=labels), """
@@ -111,7 +116,8 @@ def lesson(lesson: Narrator) -> None:
     lesson.claim(f"its perplexity fell from {np.exp(before):.0f} to {np.exp(after):.1f}", np.exp(after) < 12)
 
     lesson.step("5. Writing: sampling with a temperature")
-    lesson.formula("p = softmax(scores / temperature)")
+    lesson.formula("p = softmax(scores / temperature)",
+                   "(the largest score is subtracted first: p is the same, and nothing overflows)")  # fmt: skip
     words = set(text.text[:cut].split())
     shares = {}
     for temperature in (0.0, 0.5, 1.0, 2.0):

@@ -84,6 +84,7 @@ def lesson(lesson: Narrator) -> None:
         "h_t = tanh(W_hh h_(t-1) + W_ih x_t + b)",
         "J_t = dh_t/dh_(t-1) = diag(1 - h_t²) W_hh",
         "dL/dh_k = J_(k+1)ᵀ … J_(T-1)ᵀ J_Tᵀ dL/dh_T",
+        "diag(v): the matrix with v on its diagonal, 0 elsewhere",
     )
     rng = lesson.rng()
     rnn = nn.RNN(3, 8, rng=rng, dtype=np.float64)
@@ -112,8 +113,10 @@ def lesson(lesson: Narrator) -> None:
         linear and every `J_t` is `W_hh` itself. Fifty steps are `W_hh` to the power of fifty. Two numbers describe
         `W_hh`:
 
-        - the **largest singular value** `σ_max`: by how much *one* step can stretch a vector at most;
+        - the **largest singular value** `σ_max`: by how much *one* step can stretch a vector at most (also
+          written ‖W_hh‖);
         - the **spectral radius** `ρ`, the largest eigenvalue's size: by how much a step stretches *in the long run*.
+          (An eigenvector is a direction that `W_hh` only stretches; the factor is its eigenvalue.)
 
         Four random (Gaussian) matrices, scaled to a spectral radius, and a random orthogonal one:
     """)
@@ -132,7 +135,7 @@ def lesson(lesson: Narrator) -> None:
     some = at_rest["ρ = 0.9"]
     lesson.claim(f"but ρ = 0.9 can first grow, by {left(some, 1):.2f} in one step, before {left(some, 50):.1g} is "
                  "left: the first step belongs to σ_max", left(some, 1) > 1.2 and left(some, 50) < 0.1)  # fmt: skip
-    lesson.claim("an orthogonal matrix keeps every length: after any number of steps exactly 1, to ten digits",
+    lesson.claim("an orthogonal matrix keeps every length: after any number of steps 1, to ten digits",
                  np.abs(at_rest["orthogonal"].largest).max() < 1e-10)  # fmt: skip
 
     lesson.step("3. Awake: saturation holds the explosion back")
@@ -143,7 +146,7 @@ def lesson(lesson: Narrator) -> None:
     """)
     lesson.formula(
         "‖J_t‖ ≤ γ σ_max              γ = 1 (tanh), 1/4 (sigmoid)",
-        "σ_max < 1/γ                  sufficient: the gradient vanishes, whatever the inputs",
+        "σ_max < 1/γ                  sufficient: it vanishes, whatever the inputs",
         "σ_max > 1/γ                  necessary: without it nothing can explode",
     )
     h_0 = 0.1 * lesson.rng(3).standard_normal(H)

@@ -88,7 +88,8 @@ def lesson(lesson: Narrator) -> None:
     lesson.show(lens.surface(surface, ways))
     lesson.picture("wall", draw_surface(surface, ways), """
         The error as shades, both descents on it. Both walk up to the wall; where the unclipped one leaves in a single
-        straight line, it has been thrown.
+        straight line, it has been thrown. The clipped one zigzags along the wall's foot. (A wall thinner than a tile
+        shows in some tiles only.)
     """)
     lesson.claim(f"unclipped, update {free.jump + 1} jumps {free.moves[free.jump]:.1f} far, to a plain where sigmoid "
                  "is as good as 1, and stays at E = 0.3² = 0.09; clipped, no update is longer than lr · C = 0.05",
@@ -151,7 +152,8 @@ def lesson(lesson: Narrator) -> None:
                  f"{angle(whole, gradients(model)):.0f}°", angle(whole, gradients(model)) > 20)  # fmt: skip
     put(model, whole)
     value = clip_grad_value(model.parameters(), 1.0)
-    lesson.claim(f"by value, C = 1: ‖g‖ is {value.norm_after:.0f}, not 1, and the gradient turns by {value.angle:.0f}°",
+    lesson.claim(f"by value, C = 1: ‖g‖ of all parameters is {value.norm_after:.0f}, not 1, and the gradient "
+                 f"turns by {value.angle:.0f}°",
                  value.norm_after > 10 and value.angle > 20)  # fmt: skip
     effects = clipping_effects(record, max_norm=1.0, clip_value=1.0, limit=1.0)
     in_backward = effects[2]

@@ -103,8 +103,8 @@ def lesson(lesson: Narrator) -> None:
     ids = text.ids[begin : begin + LENGTH + 1, np.newaxis]
     orthogonal = nn.init.initialise("orthogonal", lesson.rng(2), blocks=1, rows=H, columns=H)
     lesson.say(f"""
-        A character RNN reads {LENGTH} characters of `{text.name}` and predicts each next one. Once its matrix is the
-        usual one, in which gradients vanish (lesson 6), and once an orthogonal one times 1.2, in which they live
+        A character RNN reads {LENGTH} characters of `{text.name}` and predicts each next one. Take it twice: with
+        the usual matrix, in which gradients vanish (lesson 6), and with an orthogonal one times 1.2, in which they live
         longer. How much of the gradient of its weights is lost if every chunk of k characters is on its own?
     """)
 
@@ -169,8 +169,9 @@ def lesson(lesson: Narrator) -> None:
     lesson.step("4. But the state crosses")
     lesson.say("""
         So is everything farther than k steps lost? No: the state crosses the cut, and what it *happens* to hold can be
-        read. Here no recurrent weight is ever trained: the RNN stays as random as it was made, k is 1, and only the
-        output layer learns. (That idea has a name: echo state network; H. Jaeger, 2001.)
+        read. Here a larger RNN, of 64 units in place of 24, and no recurrent weight is ever trained: the RNN stays as
+        random as it was made, k is 1, and only the output layer learns. (That idea has a name: echo state
+        network; H. Jaeger, 2001.)
     """)
     kept = {}
     for lag in (1, 2, 5):

@@ -108,7 +108,7 @@ def lesson(lesson: Narrator) -> None:
     """)
     lesson.source(carried)
     lesson.formula("f^n = 1/2      n = ln 2 / -ln f      the half-life")
-    table = Table("f", "after 10 steps", "after 20", "after 50", "gradient, 50 back", "half-life in steps")
+    table = Table("f", "after 10 steps", "after 20", "after 50", "grad., 50", "half-life")
     exact = True
     for f in (0.5, 0.73, 0.9, 0.99):
         c, gradient = carried(f, 100)
@@ -181,7 +181,9 @@ def lesson(lesson: Narrator) -> None:
     part = reads(cut + 2000, STEPS)
     letters = [visible(c) for c in text.text[cut + 2000 :][:STEPS]]
     lesson.picture("gates", draw.unrolled(part, "gate", labels=letters), """
-        The trained network, gate by gate, the middle folded. Follow the lane of c at the top: it goes through f alone.
+        The trained network, gate by gate, the middle folded. Follow the lane of C at the top, from
+        right to left: an arrow from C_t to C_{{t-1}} multiplies by f_t and by nothing else. The box f below it is where
+        the gradient of the gate itself goes.
     """)
     lesson.answer(f"""
         **A factor f_t of its own for each unit**, computed from what is read. Standing still it keeps f^T: one half is

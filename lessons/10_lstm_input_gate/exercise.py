@@ -33,7 +33,8 @@ def latch() -> tuple[float, float, float, float]:
         i = sigmoid(w_i m + b_i)      g = tanh(w_g x)      C_t = C_{t-1} + i g
 
     Returns:
-        w_i, b_i, w_g and what C is after the mark, if its x is 1. After 100 more steps C may be off by 0.01 at most.
+        w_i, b_i, w_g and what C is after the mark, if its x is 1. It is above 0.3 then, and after 100 more
+        steps it may be off by 0.01 at most.
     """
     w_i, b_i, w_g = hole("three numbers: with m = 1 the gate is open (i > 0.9), with m = 0 it is shut (i < 0.0001)")
     return w_i, b_i, w_g, float(sigmoid(w_i + b_i) * np.tanh(w_g))

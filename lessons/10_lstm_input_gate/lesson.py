@@ -134,7 +134,7 @@ def lesson(lesson: Narrator) -> None:
         "C_t = f_t ⊙ C_{t-1} + i_t ⊙ g_t",
     )
     lesson.say("(The candidate is also written C̃_t.) With both gates quite open or shut there are four corners:")
-    table = Table("i", "f", "C_t from C_{t-1} = 0.8 and g = 0.5", "")
+    table = Table("i", "f", "C_t from C_{t-1} = 0.8 and g = 0.5", "what it does")
     corners = {(i, f): corner(i, f) for f in (OPEN, SHUT) for i in (SHUT, OPEN)}
     words = ("protects: the old value, as it was", "adds", "clears", "replaces: the new value alone")
     for ((i, f), c), word in zip(corners.items(), words, strict=True):
@@ -165,7 +165,8 @@ def lesson(lesson: Narrator) -> None:
     lesson.step("3. With the gate: open once, then shut")
     lesson.say("""
         Now the first value carries a mark, in a second input. The unit is an LSTM's, with f = 1 and o = 1 held still,
-        so that only what writes can learn. It is trained twice: with an input gate that sees the mark, and with i = 1.
+        so that only what writes can learn, and the linear layer that reads the answer from h_8 = tanh(C_8): C may keep
+        x_1 at a scale of its own. It is trained twice: with an input gate that sees the mark, and with i = 1.
     """)
     ungated, gated = (trained(Keeper(g, lesson.rng(1)), 400) for g in (False, True))
     lesson.claim(f"i = 1: the error is {ungated.loss:.2f} after 400 updates", ungated.loss > 0.8)
@@ -189,8 +190,9 @@ def lesson(lesson: Narrator) -> None:
     lesson.claim(f"it protects on the way back too: dL/dg = i ⊙ dL/dC, so the later steps get at most {share:.1%} of "
                  "what the first gets: they hardly pull any more", share < 0.15)  # fmt: skip
     lesson.picture("writes", draw.anatomy(gated, step=1, highlight="i"), """
-        The **input gate** at the first step, with what belongs to it: it is open, and the gradient goes through it and
-        through the candidate.
+        The **input gate** at the first step, with what belongs to it: it is far more open than later, and the gradient
+        goes through it and through the candidate. (The middle numbers are means over all 256 series: x_1 is 1 in half
+        of them and -1 in the others, so g is nearly 0.)
     """)
     lesson.picture("protects", draw.anatomy(gated, step=5, highlight="i"), """
         The same cell four steps later: i is nearly 0, so is the product, and the gradient `g` of the candidate is a
@@ -212,8 +214,8 @@ def lesson(lesson: Narrator) -> None:
     """)
     lesson.answer(f"""
         **The input gate**, a factor before everything that is written. One weight alone cannot both store and ignore:
-        its error stays at 1 - 1/T. With a gate the error fell from {ungated.loss:.2f} to {gated.loss:.4f}: open
-        ({opened:.2f}) for the one that counts, shut (at most {closed:.3f}) for the rest.
+        its error stays at 1 - 1/T. With a gate the error fell from {ungated.loss:.2f} to {gated.loss:.4f}: half
+        open ({opened:.2f}) for the one that counts, shut (at most {closed:.3f}) for the rest.
     """)
 
 

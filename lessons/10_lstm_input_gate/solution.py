@@ -36,7 +36,8 @@ def latch() -> tuple[float, float, float, float]:
         i = sigmoid(w_i m + b_i)      g = tanh(w_g x)      C_t = C_{t-1} + i g
 
     Returns:
-        w_i, b_i, w_g and what C is after the mark, if its x is 1. After 100 more steps C may be off by 0.01 at most.
+        w_i, b_i, w_g and what C is after the mark, if its x is 1. It is above 0.3 then, and after 100 more
+        steps it may be off by 0.01 at most.
     """
     # sigmoid(15 - 12) = 0.95 lets the marked one in; sigmoid(-12) = 6e-6 adds less than 0.001 in 100 steps.
     w_i, b_i, w_g = 15.0, -12.0, 1.0

@@ -153,12 +153,13 @@ def lesson(lesson: Narrator) -> None:
     lesson.show(table)
     labels = ["value", *("ask" if t == 5 else "" for t in range(1, T))]
     lesson.picture("shown", draw.unrolled(gated, "cell", labels=labels, sample=n), """
-        The same series: C keeps its value on the upper lane, h below it is silent but for t = 6.
+        The same series: C keeps its value on the upper lane, h below it is silent but for t = 6. The blue is no
+        vanishing: a trained network has little loss, so little gradient.
     """)
     ask = INPUTS[:, :, 2] == 1
     shown, hidden = (float(np.abs(s.states["h"][:, :, 0][where]).mean()) for where in (ask, ~ask))
     moved = float(np.ptp(np.abs(s.states["c"][:, :, 0]), axis=0).max() / np.abs(s.states["c"]).max())
-    lesson.claim(f"|h| is {shown:.3f} when asked and {hidden:.4f} otherwise, while |C| changes by at most {moved:.0%}",
+    lesson.claim(f"|h| is {shown:.3f} when asked and {hidden:.4f} otherwise, while |C| changes by at most {moved:.1%}",
                  shown > 10 * hidden and moved < 0.2)  # fmt: skip
     through = s.arrivals["c"]["same"] / s.norms("h")  # what C gets through its own h, of dL/dh, (T, N)
     when_asked, otherwise = float(through[ask].mean()), float(through[~ask].mean())

@@ -203,7 +203,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.claim("with b_z = 0 the GRU does not solve it in 400 updates; with b_z = 3 it does",
                  found[0.0][3] is None and found[3.0][3] is not None)  # fmt: skip
     lesson.answer(f"""
-        **Yes**: two gates and one state do what counts, a straight path from h_(t-1) to h_t with a factor z that is
+        **Yes**: two gates and one state do what counts, a straight path from h_{{t-1}} to h_t with a factor z that is
         learnt. Which way it is written changes signs and numbers, not what it can do; but weights of one convention
         are wrong in another. And like the forget gate's, its **bias** decides: 0 lost the gradient
         ({found[0.0][0]:.0e}), 3 kept it ({found[3.0][0]:.2f}).

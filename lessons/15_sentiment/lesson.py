@@ -100,7 +100,7 @@ def padding(all_batches: list[batches.Batch]) -> float:
 
 def lesson(lesson: Narrator) -> None:
     lesson.question("""
-        "It is good, not bad." "It is bad, not good." The same words. **Does a network that reads them in order tell
+        "Funny, not dull." "Dull, not funny." The same words. **Does a network that reads them in order tell
         them apart**, and is it better at telling praise from blame than a program that only counts words?
     """)
 
@@ -233,9 +233,10 @@ def lesson(lesson: Narrator) -> None:
         ending = 'And it learnt that "not" turns things round, for its patterns do so both ways.'
     most, bar, right, _ = found["movies"]
     lesson.answer(f"""
-        **It does**: it puts the right one of the two {margins[0] - margins[1]:.1f} higher, where naive Bayes puts them
-        level. {ending} Of the test sentences the GRU got {right:.1%} right, naive Bayes {bar:.1%}, the majority
-        {most:.1%}. Before you train a network, count words.
+        **It tells them apart**: it puts the right one of the two {margins[0] - margins[1]:.1f} higher (margins
+        {margins[0]:+.2f} and {margins[1]:+.2f}; praise is above 0), where naive Bayes puts them level. {ending}
+        Of the test sentences the GRU got {right:.1%} right, naive Bayes {bar:.1%}, the majority {most:.1%}.
+        Before you train a network, count words.
     """)
 
 

@@ -187,7 +187,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.claim(f"the forgetful GRU has {deaf:.2f} nats, the one that remembers {lost['GRU']:.2f}: at most {near} "
                  "apart", abs(deaf - lost["GRU"]) < near)  # fmt: skip
     lesson.claim(f"it too is below the tanh RNN ({lost['RNN']:.2f}), without any memory: that is not what the gates' "
-                 "lead comes from here", deaf < lost["RNN"] - 0.1)  # fmt: skip
+                 "lead comes from", deaf < lost["RNN"] - 0.1)  # fmt: skip
     lesson.say("""
         One chord of four voices tells most of what the quarters before it could tell about the next one, or these nets
         are too small, and these tunes too few, to learn more. Without this run the table above would look like a proof
@@ -199,7 +199,8 @@ def lesson(lesson: Narrator) -> None:
     top = [chord(keys).split()[-1] for keys in chorale]
     lesson.picture("chorale", draw.unrolled(record, "strip", labels=["start", *top[:-1]]), """
         The first 24 steps of a chorale that the network has not seen; below, the highest voice as it was heard. Every
-        step has a loss, so new gradient enters at each. Compare the row of h at its two ends: nothing fades.
+        step has a loss, so new gradient enters at each. The row of h keeps its size for that; the table
+        below takes the losses apart.
     """)
     found = attribution(record)
     lesson.show(lens.attribution(found))

@@ -12,13 +12,13 @@ from minigrad.course import Judge
 
 def check(work: Any, judge: Judge) -> None:
     steps = np.arange(1.0, 9.0).reshape(4, 2, 1)  # sample 0: 1 3 5 7, sample 1: 2 4 6 8
-    turned = work.reversed_by_length(steps, [4, 2])
+    turned = work.reversed_by_length(steps, np.array([4, 2]))
     judge.in_order("reversed_by_length of 1 3 5 7 and, with two real steps, 2 4 6 8",
                    {"4 steps of 4": turned[:, 0, 0], "2 steps of 4": turned[:, 1, 0]},
                    {"4 steps of 4": [7.0, 5, 3, 1], "2 steps of 4": [4.0, 2, 6, 8]})  # fmt: skip
 
     rng = np.random.default_rng(18)
-    for lengths in ([5, 5], [5, 2, 1], [3]):
+    for lengths in map(np.array, ([5, 5], [5, 2, 1], [3])):
         longest, batch = max(lengths), len(lengths)
         layer = nn.GRU(3, 4, bidirectional=True, dtype=np.float64, rng=rng)
         halves = []
@@ -38,5 +38,5 @@ def check(work: Any, judge: Judge) -> None:
         judge.equal(f"summary with lengths {lengths}: the two last states", work.summary(found, lengths), ends)
 
     losses = np.array([[2.0, 4.0], [6.0, 100.0]])
-    judge.equal("masked_mean of 2, 4, 6 and a padding of 100", work.masked_mean(losses, [2, 1]), 4.0)
-    judge.equal("masked_mean without padding", work.masked_mean(losses, [2, 2]), 28.0)
+    judge.equal("masked_mean of 2, 4, 6 and a padding of 100", work.masked_mean(losses, np.array([2, 1])), 4.0)
+    judge.equal("masked_mean without padding", work.masked_mean(losses, np.array([2, 2])), 28.0)

@@ -35,7 +35,7 @@ def summary(outputs: Any, lengths: Any) -> Any:
 
 def masked_mean(losses: Any, lengths: Any) -> float:
     """The mean over the real steps of losses, (T, N)."""
-    real = np.arange(len(losses))[:, np.newaxis] < np.asarray(lengths)
+    real = np.arange(len(losses))[:, np.newaxis] < lengths
     return float(hole("the mean of the losses that are real; padding counts neither above nor below the line"))
 
 

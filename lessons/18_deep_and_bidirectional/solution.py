@@ -31,14 +31,14 @@ def summary(outputs: Any, lengths: Any) -> Any:
     hidden = outputs.shape[2] // 2
     samples = np.arange(outputs.shape[1])
     # A step of its own for each sample: outputs[-1] would be padding for all but the longest.
-    ahead = outputs[np.asarray(lengths) - 1, samples, :hidden]
+    ahead = outputs[lengths - 1, samples, :hidden]
     behind = outputs[0, samples, hidden:]
     return np.concatenate([ahead, behind], axis=1)
 
 
 def masked_mean(losses: Any, lengths: Any) -> float:
     """The mean over the real steps of losses, (T, N)."""
-    real = np.arange(len(losses))[:, np.newaxis] < np.asarray(lengths)
+    real = np.arange(len(losses))[:, np.newaxis] < lengths
     # np.mean(losses * real) would divide by T N, so a batch with much padding would count for less.
     return float(losses[real].mean())
 

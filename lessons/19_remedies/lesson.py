@@ -153,7 +153,7 @@ def lesson(lesson: Narrator) -> None:
         "Ω = Σ_t ( ‖dE/dh_t · dh_t/dh_{t-1}‖ / ‖dE/dh_t‖  -  1 )²",
     )
     lesson.say("""
-        One step back should change neither the length of the gradient nor stop it (Pascanu et al. 2013, eq. 9).
+        One step back should leave the length of the gradient as it is (Pascanu et al. 2013, eq. 9).
         Ω is a function of derivatives, so its own derivative is a **second** derivative. The paper avoids it: it takes
         h_t and dE/dh_t for constants and differentiates the W_hh that stands in dh_t/dh_{t-1} only.
     """)
@@ -189,13 +189,14 @@ def lesson(lesson: Narrator) -> None:
                      f"{'the first' if frozen else 'the second'} derivative", bool(right))  # fmt: skip
     cosine = float((of_whole * of_part).sum() / np.linalg.norm(of_whole) / np.linalg.norm(of_part))
     angle = float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
-    lesson.claim(f"they are not the same: their directions are {angle:.0f}° apart, so the paper's update is no descent "
-                 "along Ω itself", angle > 5)  # fmt: skip
+    lesson.claim(f"they are not the same: their directions are {angle:.0f}° apart, so the paper's update is not the "
+                 "steepest descent of Ω", angle > 5)  # fmt: skip
 
     lesson.step("3. Does it help? The order of two symbols, 20 steps apart")
     lesson.say("""
         Of 20 symbols two count, A or B, and the network says which they were *and in which order*. Plain SGD with a
-        learning rate of 0.01, clipping at 1, as in the paper; the only difference is 4 · Ω.
+        learning rate of 0.01, clipping at 1, as in the paper; the only difference is 4 · Ω. Solved: fewer than 1 % of
+        2,000 fresh sequences wrong. The report is of 20 of them, at the end.
     """)
     most = 2500
     table = Table("training", "solved after", "‖dL/dh_1‖ : ‖dL/dh_20‖ at the end")
@@ -216,7 +217,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.answer(f"""
         **Begin orthogonal, and ask for size.** Orthogonal weights keep {ratios['orthogonal, tanh']:.0e} of the gradient
         over 49 steps where uniform ones keep {ratios['uniform, tanh']:.0e}; Ω keeps asking during training, and
-        needs no second derivative if states and gradients are taken for constants. Clipping only shortens.
+        needs no second derivative if states and gradients are taken for constants. Clipping only shortens (lesson 7).
     """)
 
 

@@ -29,6 +29,9 @@ def check(work: Any, judge: Judge) -> None:
             mine = dict(zip(right, rows))
             judge.in_order(f"what may come in the {'embedded' if embedded else 'inner'} string {string}", mine, right)
 
+    judge.equal("B T … P E, which is no legal string: what was read second decides, not what comes",
+                letters(work.embedded_next("BTBTXSEPE")[-2]), "T")  # fmt: skip
+
     string = "BTBTXSETE"
     legal = tasks.reber_legal(string, embedded=True)
     following = [{s for s, ok in zip(tasks.REBER_SYMBOLS, row, strict=True) if ok} for row in legal]

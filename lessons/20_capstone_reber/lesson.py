@@ -207,7 +207,7 @@ def lesson(lesson: Narrator) -> None:
                  "right", share > 0.95)  # fmt: skip
     lesson.say("""
         Be careful with the table's second row. Hochreiter and Schmidhuber's table 1 has 0 % for "Elman": that was
-        Elman's gradient, not the plain RNN as such. With the whole gradient it has a chance; what it made of it within
+        Elman's gradient, not the plain RNN as such. What it made of the whole gradient within
         the strings read here, the table says, and no more is claimed.
     """)
 

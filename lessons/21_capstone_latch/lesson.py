@@ -218,7 +218,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.answer(f"""
         Nothing is too weak: **one plain unit can hold the bit, but no gradient tells it to**. Of the gradient at the
         end {lost:.0e} arrives at the symbol that counts. Gates help when their biases let them: where
-        {min(kept):.1g} or more arrives, it takes {runs['LSTM, memory 1 … T'][1]} and {runs['GRU, b_z = 4'][1]} updates.
+        {min(kept):.2g} or more arrives, it takes {runs['LSTM, memory 1 … T'][1]} and {runs['GRU, b_z = 4'][1]} updates.
     """)
 
 

@@ -237,6 +237,10 @@ class _Collector:
         def arrived(where: str) -> Any:
             return lambda node, missing: self.arrivals.get(node.created, {}).get(where, missing)
 
+        def at_states(field: str, holds: Callable[[Node], bool]) -> Array:
+            """Where it holds for a state of the step, (T,)."""
+            return np.array([any(map(holds, found.get(("state", field, t), ()))) for t in range(run.steps)])
+
         states = {f: over_time("state", f, lambda node, _: node.value) for f in fields}
 
         def is_gate(node: Node) -> bool:
@@ -268,11 +272,8 @@ class _Collector:
             initial_gradients={
                 f: gradient(node, np.zeros_like(node.value)) for f, node in initial.items() if node.requires_grad
             },
-            reached={
-                f: np.array([
-                    any(n.created in self.gradients for n in found.get(("state", f, t), ())) for t in range(run.steps)
-                ]) for f in fields
-            },
+            reached={f: at_states(f, lambda n: n.created in self.gradients) for f in fields},
+            passed={f: at_states(f, lambda n: "next" in self.arrivals.get(n.created, ())) for f in fields},
             arrivals={
                 f: {w: norms_of(over_time("state", f, arrived(w), nothing)) for w in ("outside", "same", "next")}
                 for f in fields

@@ -66,6 +66,9 @@ def sequence_of(
             found[0 if run.reverse else lengths.max() - 1] = False
         return found
 
+    passed = np.full(steps, trace is not None)
+    passed[0 if run.reverse else -1] = False  # the last step of the walk has no next one
+
     gates = saved.gates
     symbols = [symbol for symbol in ("a", "f", "i", "g", "o", "r", "z", "n") if symbol in gates]
     initial = dict(zip(fields, inputs[1:], strict=False))
@@ -92,6 +95,7 @@ def sequence_of(
             if needs[field]
         },
         reached={field: reached(field) for field in states},
+        passed=dict.fromkeys(states, passed),
         arrivals={
             field: Lazy({where: partial(arrival, field, where) for where in ("outside", "same", "next")})
             for field in states

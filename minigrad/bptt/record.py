@@ -115,6 +115,8 @@ class SequenceRecord(Comparable):
         gradients: dL/dh, dL/dc: total derivatives with respect to the state handed on, (T, N, H).
         initial_gradients: The same for the initial states, where they required a gradient.
         reached: Whether the loss depends on the state of each step, (T,).
+        passed: Whether the walk's next step handed a gradient, be it 0, back to the state of each step, (T,): not
+            where it starts from the value alone, as after `detach()`.
         arrivals: The norms of dL/dstate's three parts, each (T, N): from "outside" any step (the
             loss), from the "same" step (c through h), from the "next" step.
         gate_norms: ‖dL/dgate‖ by symbol, (T, N).
@@ -136,6 +138,7 @@ class SequenceRecord(Comparable):
     gradients: Mapping[str, Array]
     initial_gradients: Mapping[str, Array]
     reached: Mapping[str, Array]
+    passed: Mapping[str, Array]
     arrivals: Mapping[str, Mapping[str, Array]]
     gate_norms: Mapping[str, Array]
     input_norms: Array | None
@@ -447,7 +450,7 @@ class Record(Comparable):
         return record
 
 
-_FORMAT = archive.Format("minigrad record", 3, RecordError, "Give a file that record.save wrote.")
+_FORMAT = archive.Format("minigrad record", 4, RecordError, "Give a file that record.save wrote.")
 
 _TYPES = {
     t.__name__: t

@@ -50,7 +50,7 @@ from .truncation import Truncation
 
 __all__ = ["FORMAT", "MEASURES", "PARTS", "SHAPES", "VERSION", "Measure", "from_json", "load", "save", "to_json"]
 
-FORMAT, VERSION = "minigrad measure", 1
+FORMAT, VERSION = "minigrad measure", 2
 """What a file and a document call themselves. The version rises with the fields of any class below."""
 
 Measure: TypeAlias = Any
@@ -78,6 +78,7 @@ SHAPES: dict[str, str] = {
     "Attribution.norms": "T T N", "Attribution.enters": "T", "Attribution.lengths": "N",
     "Gates.half_lives": "H", **dict.fromkeys((f"Activity.{x}" for x in ("mean", "low", "high", "slope")), "H"),
     "Activity.slope_by_step": "T", "Diagnosed.arriving": "T",
+    **dict.fromkeys(("ClippingEffect.states_before", "ClippingEffect.states_after"), "T"),
     **dict.fromkeys((f"Truncation.{x}" for x in ("norms", "angles", "lost", "lost_by_weight")), "K"),
     "ErrorSurface.across": "X", "ErrorSurface.up": "Y", "ErrorSurface.errors": "Y X", "ErrorSurface.gradients": "Y X",
     "Descent.path": "K+1 2", "Descent.errors": "K+1", "Descent.gradients": "K+1", "Descent.fired": "K",
@@ -140,7 +141,7 @@ def load(path: str | os.PathLike[str]) -> Measure:
 def to_json(measure: Measure | Record) -> dict[str, Any]:
     """A measure, a tuple of them or a Record as JSON has it: `json.dumps(to_json(x), allow_nan=False)`.
 
-        {"format": "minigrad measure", "version": 1, "content": {"type": "Gates", …}, "arrays": {…}, "numbers": {…}}
+        {"format": "minigrad measure", "version": 2, "content": {"type": "Gates", …}, "arrays": {…}, "numbers": {…}}
 
     Arrays are lists of lists. All numbers are finite: null stands for NaN and the infinities, in an array or outside.
     `arrays` says by JSON pointer into `content` which list is an array, of which type and shape and where it is

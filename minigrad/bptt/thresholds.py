@@ -112,6 +112,7 @@ class ClippingEffect(Comparable):
     """What one kind of clipping does to one gradient: that of a walk's weights and biases, as one long vector.
 
     Attributes:
+        sequence: The walk's name.
         kind: "norm", "value", or "backward": every element of every dL/dh_t (and dL/dc_t) on the way back.
         threshold: C.
         norm_before, norm_after: ‖g‖.
@@ -121,8 +122,11 @@ class ClippingEffect(Comparable):
             by norm 1 or 0.
         ratio_before, ratio_after: ‖dL/dh‖ at the first step over that at the last, of each sample its own. Clipping
             by norm and by value comes after backward and leaves the states' gradients as they are.
+        states_before, states_after: By field of the state ‖dL/dstate_t‖ over the batch, at every step; in backward
+            both are carried in float64, else they are the recorded ones.
     """
 
+    sequence: str
     kind: str
     threshold: float
     norm_before: float
@@ -132,6 +136,8 @@ class ClippingEffect(Comparable):
     limited: float
     ratio_before: float
     ratio_after: float
+    states_before: Mapping[str, Array]
+    states_after: Mapping[str, Array]
 
 
 def clipping_effects(
@@ -178,7 +184,9 @@ def clipping_effects(
 
 def _effect(record: Record, walk: LinearWalk, kind: str, threshold: float) -> ClippingEffect:
     gradients = [np.asarray(p.gradient, np.float64) for p in walk.weights.values()]
-    ratio = after = _ratio(walk, walk.ordered(walk.sequence.gradients["h"]))
+    recorded = tuple(walk.ordered(walk.sequence.gradients[field]) for field in walk.fields)
+    ratio = _ratio(walk, recorded[0])
+    states = left_states = recorded
     if kind == "norm":
         total = math.hypot(*(p.norm for p in record.parameters.values()))
         coefficient = 1.0 if total <= threshold else threshold / total
@@ -188,39 +196,51 @@ def _effect(record: Record, walk: LinearWalk, kind: str, threshold: float) -> Cl
         count = sum(int(np.count_nonzero(np.abs(g) > threshold)) for g in gradients)
         limited = count / sum(g.size for g in gradients)
     else:
-        whole, _, _ = _carried(walk, math.inf)
-        clipped, hidden, limited = _carried(walk, threshold)
+        whole, states, _ = _carried(walk, math.inf)
+        clipped, left_states, limited = _carried(walk, threshold)
         # What the weights get from elsewhere, other walks that share them, stays as it is.
         clipped = [g - a + b for g, a, b in zip(gradients, whole, clipped, strict=True)] if limited else gradients
-        after = _ratio(walk, hidden)
     before, left = (math.hypot(*map(norm_of, gs)) for gs in (gradients, clipped))
     away = math.hypot(*(norm_of(a - b) for a, b in zip(gradients, clipped, strict=True)))
     straight = kind == "norm" and math.isfinite(before)
     return ClippingEffect(
-        kind=kind, threshold=threshold, norm_before=before, norm_after=left,
+        sequence=walk.sequence.name, kind=kind, threshold=threshold, norm_before=before, norm_after=left,
         removed=away / before if before and math.isfinite(before) else math.nan,
         angle=math.nan if not before or not left else 0.0 if straight else angle(gradients, clipped),
-        limited=limited, ratio_before=ratio, ratio_after=after,
+        limited=limited, ratio_before=ratio, ratio_after=_ratio(walk, left_states[0]),
+        states_before=_over_batch(walk, states), states_after=_over_batch(walk, left_states),
     )  # fmt: skip
 
 
-def _carried(walk: LinearWalk, threshold: float) -> tuple[list[Array], Array, float]:
-    """Backward with every state's gradient limited: the weights' gradients, dL/dh (T, N, H), the share limited."""
+def _carried(walk: LinearWalk, threshold: float) -> tuple[list[Array], Fields, float]:
+    """Backward with every state's gradient limited: the weights' gradients, dL/dstate (T, N, H), the share limited.
+
+    h and c are limited as two; what c gives to h is added to dL/dc afterwards, as the record has it.
+    """
     starts, _ = entering(walk)
     carried: Fields = tuple(np.zeros_like(start[0]) for start in starts)
     sums: dict[str, Any] = dict.fromkeys(walk.weights, 0.0)
-    hidden = np.zeros_like(starts[0])
+    states: Fields = tuple(np.zeros_like(start) for start in starts)
     count = 0
-    for t in range(len(hidden) - 1, -1, -1):
+    for t in range(len(walk.real) - 1, -1, -1):
         real = walk.real[t][:, np.newaxis]
         g = tuple(np.where(real, start[t] + part, 0) for start, part in zip(starts, carried, strict=True))
         count += sum(int(np.count_nonzero(np.abs(field) > threshold)) for field in g)
         g = tuple(np.clip(field, -threshold, threshold) for field in g)
-        hidden[t] = g[0]
+        for state, field in zip(states, g, strict=True):
+            state[t] = field
         carried, terms = walk.gradients(t, g)
         sums = {role: sums[role] + terms[role] for role in sums}
     elements = int(np.count_nonzero(walk.real)) * sum(start.shape[-1] for start in starts)
-    return list(sums.values()), hidden, count / elements
+    if len(states) > 1:
+        states[1][:] += states[0] * walk.slopes["c"]
+    return list(sums.values()), states, count / elements
+
+
+def _over_batch(walk: LinearWalk, states: Fields) -> dict[str, Array]:
+    """By field the norm at every input time, (T,); arrays in the order of the walk."""
+    norms = {field: norms_of(norms_of(walk.ordered(g))) for field, g in zip(walk.fields, states, strict=True)}
+    return {field: norms[field] for field in walk.sequence.states}
 
 
 def _ratio(walk: LinearWalk, hidden: Array) -> float:

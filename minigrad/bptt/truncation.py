@@ -27,6 +27,7 @@ class Truncation(Comparable):
 
     Attributes:
         sequence: The walk's name.
+        steps: T; a length of T or more makes no cut, and loses nothing.
         lengths: k, in steps.
         full: ‖g‖, of all the walk's weights and biases as one long vector, without a cut.
         norms: ‖g_k‖, with the cuts.
@@ -36,6 +37,7 @@ class Truncation(Comparable):
     """
 
     sequence: str
+    steps: int
     lengths: tuple[int, ...]
     full: float
     norms: Array
@@ -104,4 +106,4 @@ def truncation(record: Record, *, lengths: Sequence[int] | None = None, sequence
         for role, away, some in zip(sums, missing, full, strict=True):
             size = norm_of(some)
             apart[names[role]][k] = away / size if size else math.nan
-    return Truncation(s.name, tuple(map(int, chosen)), whole, norms, angles, lost, apart)
+    return Truncation(s.name, s.steps, tuple(map(int, chosen)), whole, norms, angles, lost, apart)

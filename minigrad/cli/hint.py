@@ -6,6 +6,7 @@ import argparse
 
 from rich.text import Text
 
+from ..course.page import wrapped
 from ..terminal import Output
 from .course import asked
 
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"{lesson.number:02d} · {lesson.title}: you have seen all {count} hints.")
     for k in range(count) if seen == count else [seen]:
         console.print(Text(f"hint {k + 1} of {count}", "bold yellow"))
-        console.print(lesson.hints[k])
+        for line in wrapped(Text(lesson.hints[k]), console.width):
+            console.print(line)
         book.hint(lesson, k + 1)
     return 0

@@ -96,7 +96,7 @@ class Judge:
             MismatchError: It does not hold.
         """
         if not holds:
-            raise MismatchError(what, "this holds", _shown(found), "it does not hold")
+            raise MismatchError(what, "that it holds", _shown(found), "")
         self.passed.append(what)
 
     def raises(self, what: str, error: type[Exception], call: Callable[[], Any]) -> None:
@@ -124,14 +124,16 @@ def _difference(found: Any, expected: Any, tolerance: float) -> str | None:
     if isinstance(found, Node):
         found = found.value
     if isinstance(expected, (str, bool, type(None))):
-        return None if type(found) is type(expected) and found == expected else "it is another one"
+        if type(found) is not type(expected):
+            return f"it is of type {type(found).__name__}, not {type(expected).__name__}"
+        return None if found == expected else ""
     if isinstance(found, np.ndarray) and isinstance(expected, (list, tuple)):
         expected = np.asarray(expected)
     if isinstance(expected, (list, tuple)) and not all(isinstance(x, (int, float)) for x in expected):
         if not isinstance(found, (list, tuple)) or len(found) != len(expected):
             return f"{len(expected)} values are expected"
         parts = ((k, _difference(a, b, tolerance)) for k, (a, b) in enumerate(zip(found, expected)))
-        return next((f"value {k}: {part}" for k, part in parts if part), None)
+        return next((f"value {k}: {part or 'another one'}" for k, part in parts if part is not None), None)
     if found is None:
         return "it is None: is something returned?"
     try:

@@ -81,7 +81,7 @@ def examine(lesson: Lesson, exercise: Path) -> Outcome:
     except HoleError as error:
         return Outcome(False, tuple(judge.passed), f"line {error.line} of {error.file} is still a hole", (error.goal,))
     except MismatchError as error:
-        details = (f"expected  {error.expected}", f"found     {error.found}", error.difference)
+        details = tuple(filter(None, (f"expected  {error.expected}", f"found     {error.found}", error.difference)))
         return Outcome(False, tuple(judge.passed), error.what, details)
     except (Exception, SystemExit) as error:  # whatever a learner's code may raise
         return Outcome(False, tuple(judge.passed), *_failure(error, exercise, check))

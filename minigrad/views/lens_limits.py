@@ -61,17 +61,18 @@ def clipping(
         RecordError, MinigradError: As `clipping_effects`.
     """
     if isinstance(found, Record):
-        where = safe(found.sequence(sequence).name)
         found = clipping_effects(found, **same_factor(found, max_norm, sequence=sequence), sequence=sequence)
         factors = "Thresholds: each brings the largest number down by the same factor."
     else:
-        where, factors = safe(sequence or "the walk"), ""
-    effects = list(found)
+        factors = ""
+    effects = [e for e in found if sequence in (None, e.sequence)]
     if not effects:
-        raise RecordError("lens.clipping: there is no effect to show.\n  Give what clipping_effects gave.")
+        of = f" of {sequence!r}; there are those of {', '.join(e.sequence for e in found)}" if found else ""
+        raise RecordError(f"lens.clipping: there is no effect to show{of}.\n  Give what clipping_effects gave.")
+    effects = [e for e in effects if e.sequence == effects[0].sequence]
 
     def build(width: int) -> RenderableType:
-        parts: list[RenderableType] = [lead(f"Clipping of {where}", _clipping_found(effects))]
+        parts: list[RenderableType] = [lead(f"Clipping of {safe(effects[0].sequence)}", _clipping_found(effects))]
         parts += ["", _effects(effects, width)]
         parts.append(note(
             "Removed: ‖g - clipped g‖ / ‖g‖ of the walk's weights. Angle: by which g turns; at 0° it still is the"
@@ -208,11 +209,12 @@ def _truncation_found(x: Truncation) -> Iterator[str]:
     if x.full == 0:
         yield "the gradient is exactly 0, and no cut takes anything from it."
         return
-    if float(np.max(x.lengths)) == 1 and x.lost[0] == 0:
-        yield "there is nothing to cut."
+    order = [int(k) for k in np.argsort(x.lengths) if x.lengths[k] < x.steps]  # a longer chunk is no cut
+    if not order:
+        where = f"chunks of {many(min(x.lengths), 'step')} make no cut." if x.steps > 1 else "there is nothing to cut."
+        yield f"in {many(x.steps, 'step')} {where}"
         return
-    order = np.argsort(x.lengths)
-    shortest = int(order[0])
+    shortest = order[0]
     angle = x.angles[shortest]
     turned = "" if math.isnan(angle) else f" and turns it by {number(float(angle))}°"
     cut = f"cut after every {_count(x.lengths[shortest])}"
@@ -222,13 +224,14 @@ def _truncation_found(x: Truncation) -> Iterator[str]:
         # From this length on, all longer ones that were tried lose less too.
         long = [k for k in order if all(x.lost[j] < limit for j in order if x.lengths[j] >= x.lengths[k])]
         if long:
-            enough.append((words, x.lengths[int(long[0])]))
+            enough.append((words, x.lengths[long[0]]))
     if len(enough) == 2 and enough[0][1] == enough[1][1]:
         enough.pop(0)
     for words, k in enough:
         yield f"Less than {words} is lost from chunks of {many(k, 'step')} on."
-    if not enough:
-        yield "Every length tried loses a tenth or more."
+    if not enough and len(order) > 1:
+        k = order[-1]
+        yield f"Chunks of {many(x.lengths[k], 'step')} still lose {percent(float(x.lost[k]))}."
 
 
 def _count(k: int) -> str:

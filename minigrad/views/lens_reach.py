@@ -105,7 +105,7 @@ def _jacobian_found(x: JacobianCurves) -> Iterator[str]:
         if x.path_largest is not None and x.rest is not None:
             _, name = _PATHS.get(x.cell, ("", "the direct path alone"))
             yield f"Of that, {name} keep {power(float(x.path_largest[-1]))} in their best unit;"
-            yield f"all but them {power(float(x.rest[-1]))}."
+            yield f"every other way together {power(float(x.rest[-1]))}."
     if x.bound is not None and len(x.weight_norms) == 1:
         (norm,) = x.weight_norms.values()
         whole = number(x.gamma * norm)

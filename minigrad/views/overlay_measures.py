@@ -115,6 +115,11 @@ def overlays(asked: Iterable[Asked], given: Any) -> dict[str, Overlay]:
             f"  Give one of {', '.join(kind.__name__ for kind in _MAKERS)}, or several of one kind in a list."
         )
     kind = kinds[0]
+    if kind is ClippingEffect and len({m.kind for m in measures}) > 1:
+        raise DrawError(
+            f"A picture shows one way of clipping; found {', '.join(dict.fromkeys(m.kind for m in measures))}.\n"
+            "  Give one of them, or of each walk one of the same kind."
+        )
     if kind is not Attribution and any(a.loss is not None for a in asked):
         raise DrawError(f"loss={asked[0].loss} chooses one loss of an Attribution; found {kind.__name__}.\n  Leave it.")
     found = {}
@@ -130,6 +135,12 @@ def overlays(asked: Iterable[Asked], given: Any) -> dict[str, Overlay]:
                 raise DrawError(
                     f"The overlay's {kind.__name__} has {steps} steps, {a.s.name} has T={a.s.steps}.\n"
                     "  Measure the record that is drawn."
+                )
+            states = _states_of(own[0])
+            if states not in (None, {*a.s.states}):
+                raise DrawError(
+                    f"The overlay's {kind.__name__} has the states {', '.join(sorted(states or ()))}, {a.s.name} has"
+                    f" {', '.join(sorted(a.s.states))}.\n  Measure the record that is drawn."
                 )
             found[a.s.name] = _MAKERS[kind](a, own)
     if not found:
@@ -149,7 +160,16 @@ def _steps_of(measure: Any) -> int | None:
         return len(measure.enters)
     if isinstance(measure, Gates):
         return len(next(iter(measure.gates.values())).slope_by_step)
-    return None
+    if isinstance(measure, ClippingEffect):
+        return len(next(iter(measure.states_before.values())))
+    return measure.steps if isinstance(measure, Truncation) else None
+
+
+def _states_of(measure: Any) -> set[str] | None:
+    """The fields of the state that a measure has numbers of; None: it does not tell."""
+    if isinstance(measure, Attribution):
+        return {*measure.norms}
+    return {*measure.states_before} if isinstance(measure, ClippingEffect) else None
 
 
 # One function a measure
@@ -187,12 +207,13 @@ def _terms(asked: Asked, some: Sequence[StepTerms]) -> Overlay:
         )
         if abs(main.elsewhere) > 1e-3:
             found += f";  {_percent(main.elsewhere)} come from other walks"
+    where, negative = ("In each tile", "−") if asked.level == "strip" else ("On the label of each use", "dashed")
     return Overlay(
         title=f"how much each step adds to the gradient of {name if len(tracks) == 1 else 'each weight'}", found=found,
-        about=(f"One weight serves all steps, so its gradient is a sum over the steps: ∂L/∂{name} = Σₜ termₜ. On the"
-               " label of each use stands its share of that sum.",),
+        about=(f"One weight serves all steps, so its gradient is a sum over the steps: ∂L/∂{name} = Σₜ termₜ. {where}"
+               " stands the share of a step in that sum.",),
         scales=(("Share of ∂L/∂W: what a step's term adds along the whole gradient. All shares add up to 100 %; a"
-                 " negative one (dashed) works against the others.", SHARE),),
+                 f" negative one ({negative}) works against the others.", SHARE),),
         tracks=tuple(sorted(tracks, key=lambda track: track.keys[0] != main.parameter)),
         wanted=(strongest,),
     )  # fmt: skip
@@ -265,7 +286,8 @@ def _attribution(asked: Asked, some: Sequence[Attribution]) -> Overlay:
     there = np.flatnonzero(x.enters)
     t = _chosen(asked, x, there)
     tracks, wires = [], {}
-    for state, norms in x.norms.items():
+    for state in s.states:  # in the order of their rows in every strip
+        norms = x.norms[state]
         if asked.sample is None:
             shares, whole = x.arriving(state)[t], x.over_batch(state)[t]
         else:
@@ -446,24 +468,43 @@ def _effect(asked: Asked, some: Sequence[ClippingEffect]) -> Overlay:
     did += f", {_percent(x.removed)} removed, angle {number(x.angle)}°"
     if x.kind != "backward":
         return _clipped(asked, x.kind, x.norm_after / x.norm_before if x.norm_before else 1.0, how, did)
-    tracks = []
-    for state, g in s.gradients.items():
-        marks: list[Mark | None] = []
-        for t, (reading, real) in enumerate(zip(s.readings(state), real_samples(s), strict=True)):
+    strip, real, back = asked.level == "strip", real_samples(s), asked.before
+    tracks, arrows = [], []
+    for state in s.states:
+        letter, size = letter_of(state), math.prod(s.states[state].shape[2:])
+        boxes: list[Mark | None] = [None] * s.steps
+        sizes, left = list(boxes), list(boxes)
+        for t, reading in enumerate(s.readings(state)):
             if reading.kind in ("padding", "no path"):
-                marks.append(None)
                 continue
-            typical = reading.norm / math.sqrt(real * math.prod(g.shape[2:])) / x.threshold
-            about = f"t={t + 1}: the typical element of ∂L/∂{subscript(letter_of(state), t + 1)} is {number(typical)} C"
-            marks.append(Mark(typical, f"{number(typical)} C", on(LIMIT, typical), about))
-        tracks.append(Track(letter_of(state) if asked.level == "strip" else "", "box", (state,), marks))
+            name = f"∂L/∂{subscript(letter, t + 1)}"
+            before, after = (s.norm_reading(float(some[state][t])) for some in (x.states_before, x.states_after))
+            typical = before.norm / math.sqrt(real[t] * size) / x.threshold
+            about = f"t={t + 1}: the typical element of {name} is {number(typical)} C"
+            boxes[t] = Mark(typical, f"{number(typical)} C", on(LIMIT, typical), about)
+            about = f"‖{name}‖ = {shown(before)} without any clipping, {shown(after)} with it"
+            if strip:
+                sizes[t] = Mark(before.norm, shown(before), look(before), f"t={t + 1}: {about}")
+                left[t] = Mark(after.norm, shown(after), look(after), f"t={t + 1}: {about}")
+            elif 0 <= t - back < s.steps:  # the arrow that brings it back here
+                left[t - back] = Mark(after.norm, f"{shown(before)}\n→ {shown(after)}", look(after), about)
+        tracks.append(Track(letter if strip else "", "box", (state,), boxes))
+        if strip:
+            arrows += [Track(f"‖{letter}‖ before", "arrow", (state,), sizes)]
+        arrows.append(Track(f"‖{letter}‖ after", "arrow", (state,), left))
     ratios = f"first to last step {number(x.ratio_before)} → {number(x.ratio_after)}"
+    one, other = (
+        ("Rows of one letter", "Rows before and after: ‖∂L/∂state‖ without any clipping and with it.") if strip else
+        ("In the boxes", "On the arrows: ‖∂L/∂state‖ where they lead back to, without any clipping → with it; the"
+                         " colour is that of the second.")
+    )  # fmt: skip
     return Overlay(
         title=f"clipping {how}", found=f"{did};  {_percent(x.limited)} of all elements limited;  {ratios}",
-        about=("On the way back every element of ∂L/∂state is limited to ±C at each step before it is handed on.",),
-        scales=(("In the boxes: the typical element (root mean square) of ∂L/∂state without any clipping, in parts of"
-                 " the limit C: beyond 1 it is cut off.", LIMIT),),
-        tracks=tuple(tracks),
+        about=("On the way back every element of ∂L/∂state is limited to ±C at each step before it is handed on. The"
+               " typical element is the root of the mean square.",),
+        scales=((f"{one}: the typical element of ∂L/∂state without any clipping; beyond C it is cut off.", LIMIT),
+                (other, BINS)),
+        tracks=(*tracks, *arrows),
     )  # fmt: skip
 
 
@@ -574,7 +615,7 @@ def cut_every(asked: Asked, every: int, found: str) -> Overlay:
         tracks.append(Track(letter_of(state), "arrow", (state,), marks))
     grey, ends_here = ("", "") if asked.level == "strip" else (" (grey arrow)", " (dashed: it ends there)")
     if not cuts:
-        found = f"{_steps(s.steps)} are no more than one chunk: there is no cut.  {found}"
+        found = f"{_steps(s.steps)} are no more than one chunk: there is no cut."
     return Overlay(
         title=f"truncated after every {_steps(every).removeprefix('1 ')}", found=found,
         about=(f"At a cut the state's value crosses{grey} and the gradient does not{ends_here}. There stands the norm"

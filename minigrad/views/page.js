@@ -78,7 +78,7 @@
 
   // What is chosen
 
-  const state = { cell: 0, layer: 0, level: "cell", update: 0, step: 0, threshold: 1, row: "", playing: 0 };
+  const state = { cell: 0, layer: 0, level: "cell", update: 0, step: 0, threshold: 1, row: "", playing: 0, highlight: "" };
   const cell = () => data.cells[state.cell];
   const layer = () => cell().layers[state.layer] ?? cell().layers[0];
   const level = () => layer().levels[state.level];
@@ -262,14 +262,35 @@
     return map.tiles[r * map.count + k].rect;
   }, (here) => choose({ step: Number(here.dataset.t) }));
 
-  // The unrolled graph: only the steps in sight, and the one that has the focus, are drawn.
+  // The unrolled graph: only the columns in sight, and the one that has the focus, are drawn. A column is a time step,
+  // what stands before the first one ("first"), or a tile of folded steps ("fold 0", …), from one step up to another.
 
-  const graph = { svg: null, shown: new Map(), scale: 1, stop: { t: 0, key: "" }, first: 0 };
-  const columnX = (t) => {
-    const l = level(), pitch = l.width + data.gap;
-    if (t === "first") return layer().reverse ? T * pitch : 0;
-    return (layer().reverse ? 0 : graph.first) + t * pitch;
-  };
+  const graph = { svg: null, shown: new Map(), scale: 1, stop: { t: 0, key: "" }, columns: [], places: new Map() };
+  const MOST_TILES = 48, TILE = 8;
+  // Where a step's numbers stand among those of the level.
+  const numbersOf = (l) => l.columns?.length ?? T;
+  const placeOf = (l, t) => (l.columns ? l.columns.indexOf(t) : t);
+  const columnX = (name) => graph.places.get(name).x;
+  const columnOf = (t) => (graph.places.has(t) ? t : graph.columns.find((c) => c.from <= t && t < c.to).name);
+  function layColumns() {
+    const l = level(), found = [], kept = l.columns ?? [...Array(T).keys()];
+    const first = { name: "first", from: 0, to: 0, width: l.boxes.find((b) => b.kind === "state").width * 0.8, gap: data.gap };
+    if (l.firsts.length && !layer().reverse) found.push(first);
+    kept.forEach((t, k) => {
+      const from = k ? kept[k - 1] + 1 : 0, chunk = Math.ceil((t - from) / MOST_TILES);
+      for (let s = from, n = 0; s < t; s += chunk, n++) {
+        const to = Math.min(t, s + chunk);
+        found.push({ name: `fold ${n}`, from: s, to, width: TILE, gap: to === t ? data.gap : 0, start: from, end: t });
+      }
+      found.push({ name: t, from: t, to: t + 1, width: l.width, gap: data.gap });
+    });
+    if (l.firsts.length && layer().reverse) found.push({ ...first, from: T, to: T });
+    let x = 0;
+    for (const column of found) { column.x = x; x += column.width + column.gap; }
+    graph.columns = found;
+    graph.places = new Map(found.map((column) => [column.name, column]));
+    return x;
+  }
   function buildGraph() {
     const home = get("graph");
     graph.shown.clear();
@@ -278,10 +299,8 @@
     if (home.hidden) { home.replaceChildren(); return; }
     const l = level(), room = home.clientWidth;
     const fits = Math.max(1, Math.min(4 / 3, (room - 16) / l.width));
-    graph.scale = Math.min(fits, state.level === "gate" ? Math.max(1.08, 470 / l.height) : 4 / 3);
-    const box = l.boxes.find((b) => b.kind === "state");
-    graph.first = l.firsts.length ? box.width * 0.8 + data.gap : 0;
-    const width = T * (l.width + data.gap) + graph.first + 4, height = l.height + 4;
+    graph.scale = Math.min(fits, state.level === "cell" ? 4 / 3 : Math.max(1.08, 470 / l.height));
+    const width = layColumns() + 4, height = l.height + 4;
     home.replaceChildren();
     graph.svg = draw(home, "svg", {
       width: width * graph.scale, height: height * graph.scale, viewBox: `-2 -2 ${width} ${height}`, role: "group",
@@ -289,38 +308,86 @@
     });
     graph.frames = draw(graph.svg, "g");
     graph.steps = draw(graph.svg, "g");
-    graph.stop = { t: state.step, key: "" };
+    graph.stop = { t: columnOf(state.step), key: "" };
     home.setAttribute("aria-label", "Unrolled network; arrow keys left and right change the step, up and down go through its boxes and arrows");
     reveal(state.step);
   }
   function reveal(t) {
     const home = get("graph");
     if (home.hidden) return;
-    const middle = (columnX(t) + level().width / 2) * graph.scale;
+    const column = graph.places.get(columnOf(t)), middle = (column.x + column.width / 2) * graph.scale;
     home.scrollLeft = middle - home.clientWidth / 2;
   }
+  // The first and the last column in sight, by their places.
   function inSight() {
-    const home = get("graph"), pitch = level().width + data.gap, shift = layer().reverse ? 0 : graph.first;
-    const from = home.scrollLeft / graph.scale, to = from + home.clientWidth / graph.scale;
-    return [Math.max(0, Math.floor((from - shift) / pitch)), Math.min(T - 1, Math.floor((to - shift) / pitch))];
+    const home = get("graph"), from = home.scrollLeft / graph.scale, to = from + home.clientWidth / graph.scale;
+    const all = graph.columns;
+    let [first, last] = [0, all.length - 1];
+    while (first < last && all[first].x + all[first].width + all[first].gap <= from) first++;
+    while (last > first && all[last].x > to) last--;
+    return [first, last];
   }
   function renderSteps(all) {
     if (get("graph").hidden) return;
-    const [from, to] = inSight(), wanted = new Set([graph.stop.t, state.step]);
-    for (let t = Math.max(0, from - 1); t <= Math.min(T - 1, to + 1); t++) wanted.add(t);
-    const edge = layer().reverse ? T - 1 : 0;
-    if (wanted.has(edge) && level().firsts.length) wanted.add("first");
+    const [from, to] = inSight(), columns = graph.columns;
+    const wanted = new Set([graph.stop.t, columnOf(state.step)]);
+    for (let k = Math.max(0, from - 1); k <= Math.min(columns.length - 1, to + 1); k++) wanted.add(columns[k].name);
     for (const [t, drawn] of graph.shown)
       if (!wanted.has(t)) { drawn.frame?.remove(); drawn.group.remove(); graph.shown.delete(t); }
     for (const t of wanted) {
       const old = graph.shown.has(t);
-      if (!old) graph.shown.set(t, drawStep(t));
+      if (!old) graph.shown.set(t, String(t).startsWith("fold") ? drawFold(t) : drawStep(t));
       if (!old || all) paintStep(t);
     }
-    const x = (t) => map.left + (t / map.chunk) * map.wide;
-    map.window.setAttribute("x", x(from));
-    map.window.setAttribute("width", Math.max(2, x(to + 1) - x(from)));
+    const x = (t) => map.left + (t / map.chunk) * map.wide, [start, end] = [columns[from].from, columns[to].to];
+    map.window.setAttribute("x", x(start));
+    map.window.setAttribute("width", Math.max(2, x(end) - x(start)));
   }
+  // Folded steps: a tile for each lane; the first of the walk has the arrows that come to it from the last column.
+  function drawFold(name) {
+    const l = level(), one = layer(), column = graph.places.get(name), { from, to } = column;
+    const group = draw(graph.steps, "g", { transform: `translate(${column.x} 0)`, "data-t": name });
+    const items = [], paints = [], cells = one.levels.cell;
+    if (one.reverse ? to === column.end : from === column.start)
+      for (const flow of cells.carried.filter((f) => f.from in l.titles)) {
+        const box = l.boxes.find((b) => b.key === flow.from), y = l.lanes[flow.from], t = one.reverse ? to - 1 : from;
+        if (!box) continue;
+        const reach = data.gap + (one.reverse ? box.x - box.width / 2 : l.width - box.x - box.width / 2);
+        const points = one.reverse ? [column.width + reach, y, column.width, y] : [-reach, y, 0, y];
+        const code = () => codes[flow.codes + state.update * T + t], letter = l.titles[flow.from];
+        const paint = wireMaker(group, points, () => [
+          `from ${symbolAt(letter, t)} back to ${symbolAt(letter, one.reverse ? t + 1 : t - 1)}`, `gradient along this way: ${along(code())}`,
+        ]);
+        group.lastChild.dataset.key = `${flow.from} ${flow.to}`;
+        paints.push(() => items.push(paint(code())));
+      }
+    const lanes = Object.keys(l.titles).filter((key) => key in l.lanes).sort((a, b) => l.lanes[a] - l.lanes[b]);
+    for (const key of lanes) {
+      const row = one.rows.find((r) => r.title === l.titles[key]), high = 36;
+      const g = draw(group, "g", { tabindex: -1, role: "button", "data-hint": "" });
+      const rect = draw(g, "rect", { class: "shape", x: 0, y: l.lanes[key] - high / 2, width: column.width, height: high });
+      const code = () => largest(row.codes + state.update * T, from, to);
+      const words = () => [
+        to - from === 1 ? stepName(from) : `t = ${from + 1}…${to}: the largest`,
+        gradient(to - from === 1 ? symbolAt(row.symbol, from) : row.symbol, code()), "folded: its ops are not on this page",
+      ];
+      hints.set(g, words);
+      g.dataset.key = key;
+      paints.push(() => {
+        g.setAttribute("class", "fold");
+        rect.setAttribute("class", `tile ${styleOf(data.readings[code()][LOOK])}${from <= state.step && state.step < to ? " chosen" : ""}`);
+        g.setAttribute("aria-label", words().join("; "));
+        items.push(g);
+      });
+    }
+    if (from === column.start)
+      draw(group, "text", { x: 0, y: 13, class: "start" }, `t = ${column.start + 1}…${column.end}, folded`);
+    return { group, frame: null, items, paints };
+  }
+  const along = (code) => {
+    const reading = data.readings[code];
+    return !reading ? "not recorded at this update" : isNumber(reading[LOOK]) ? reading[TEXT] : legendOf(reading[LOOK]);
+  };
   function card(group, box, x, y, kind, describe) {
     const g = draw(group, "g", { tabindex: -1, role: "button", "data-hint": "" });
     const w = box.width, h = box.height, left = x - w / 2, top = y - h / 2, c = 0.29 * h;
@@ -381,7 +448,13 @@
     const l = level(), one = layer(), x = columnX(t);
     const group = draw(graph.steps, "g", { transform: `translate(${x} 0)`, "data-t": t });
     const items = [], paints = [];
-    const at = (place, s = t) => codes[place + state.update * T + s];
+    const many = numbersOf(l), own = placeOf(l, t), at = (place) => codes[place + state.update * many + own];
+    const chosen = () => l.anatomy?.highlights.find((h) => h.symbol === state.highlight);
+    const outstanding = (g, kind, k, comesIn = false) => {
+      const h = chosen();
+      g.classList.toggle("faded", Boolean(h) && !(kind && h[kind].includes(k)) && !(comesIn && h.before.includes(comesIn)));
+    };
+    const isBefore = () => columnOf(state.step) === state.step && t === (one.reverse ? state.step + 1 : state.step - 1);
     if (t === "first") {
       const box = l.boxes.find((b) => b.kind === "state"), width = box.width * 0.8;
       for (const first of [...l.firsts].sort((a, b) => l.lanes[a.key] - l.lanes[b.key])) {
@@ -389,7 +462,11 @@
         const paint = card(group, place, width / 2, l.lanes[first.key], "initial", () => [
           `first state ${first.title}`, `mean value ${data.words[codes[first.lines + state.update]]}`, gradient(first.title, code()),
         ]);
-        paints.push(() => items.push(paint(first.title, data.words[codes[first.lines + state.update]], code(), true)));
+        paints.push(() => {
+          const g = paint(first.title, data.words[codes[first.lines + state.update]], code(), true);
+          outstanding(g, "", -1, first.key);
+          items.push(g);
+        });
         group.lastChild.dataset.key = first.key;
       }
       return { group, frame: null, items, paints };
@@ -401,29 +478,32 @@
     draw(frame, "text", { x: x + l.width / 2, y: 13 }, `t = ${t + 1}${label}${more}`);
     graph.frames.append(frame);
     const byKey = Object.fromEntries(l.boxes.map((box) => [box.key, box]));
-    const title = (key, s) => data.words[codes[byKey[key].titles + s]];
+    const title = (key, s) => (placeOf(l, s) < 0 ? symbolAt(l.titles[key], s) : data.words[codes[byKey[key].titles + placeOf(l, s)]]);
     const before = one.reverse ? t + 1 : t - 1, hasBefore = before >= 0 && before < T;
     const wires = [];
-    for (const flow of l.flows) {
-      if (!anyAt(flow.codes, t)) continue;
-      wires.push([flow, flow.points, () => title(flow.from, t)]);
-    }
-    for (const flow of l.carried) {
+    l.flows.forEach((flow, k) => {
+      if (anyAt(l, flow.codes, t)) wires.push([flow, flow.points, () => title(flow.from, t), "flows", k]);
+    });
+    l.carried.forEach((flow, k) => {
       const first = l.firsts.find((f) => f.key === flow.from);
-      if (!anyAt(flow.codes, t) || !(hasBefore || first)) continue;
+      if (!anyAt(l, flow.codes, t) || !(hasBefore || first)) return;
       const box = byKey[flow.from], reach = box.x + box.width / 2;
       let start = hasBefore ? reach - l.width - data.gap : -data.gap;
       if (one.reverse) start = hasBefore ? l.width + data.gap + box.x - box.width / 2 : l.width + data.gap;
-      wires.push([flow, [start, flow.points[1], ...flow.points.slice(2)], () => (hasBefore ? title(flow.from, before) : first.title)]);
-    }
-    for (const [flow, points, origin] of wires) {
-      const paint = wireMaker(group, points, () => {
-        const code = at(flow.codes), reading = data.readings[code];
-        const size = !reading ? "not recorded at this update" : isNumber(reading[LOOK]) ? reading[TEXT] : legendOf(reading[LOOK]);
-        return [`from ${title(flow.to, t)} back to ${origin()}`, `gradient along this way: ${size}`];
-      });
+      if (hasBefore && !graph.places.has(before)) start = one.reverse ? l.width + data.gap : -data.gap; // from the fold
+      const origin = () => (hasBefore ? title(flow.from, before) : first.title);
+      wires.push([flow, [start, flow.points[1], ...flow.points.slice(2)], origin, "carried", k]);
+    });
+    for (const [flow, points, origin, kind, k] of wires) {
+      const paint = wireMaker(group, points, () => [
+        `from ${title(flow.to, t)} back to ${origin()}`, `gradient along this way: ${along(at(flow.codes))}`,
+      ]);
       if (!paint) continue;
-      paints.push(() => wiresNow.push(paint(at(flow.codes))));
+      paints.push(() => {
+        const g = paint(at(flow.codes));
+        outstanding(g, kind, k);
+        wiresNow.push(g);
+      });
       group.lastChild.dataset.key = `${flow.from} ${flow.to}`;
     }
     let wiresNow = [];
@@ -435,10 +515,14 @@
         if (box.kind === "loss") return [head, stepName(t), line() ? `its part of the loss: ${line()}` : "the loss reads this"];
         if (box.kind === "join") return [`what ${line()} reads`, stepName(t)];
         const value = box.kind === "input" && data.labels ? [] : [`mean value ${line()}`];
-        return [head, stepName(t), ...(line() ? value : []), gradient(name, at(box.codes))];
+        return [head, stepName(t), ...(line() ? value : []), gradient(name.split(" = ")[0], at(box.codes))]; // without its op
       });
-      const shows = !["loss", "join"].includes(box.kind);
-      paints.push(() => items.push(paint(title(box.key, t), line(), at(box.codes), shows)));
+      const shows = !["loss", "join"].includes(box.kind), place = l.boxes.indexOf(box);
+      paints.push(() => {
+        const g = paint(title(box.key, t), line(), at(box.codes), shows);
+        outstanding(g, "boxes", place, isBefore() && box.key); // what comes in to the chosen step stands out too
+        items.push(g);
+      });
       group.lastChild.dataset.key = box.key;
       box.pills.forEach((pill, k) => {
         const y = box.y - box.height / 2 - data.pill * (k + 0.5), g = draw(group, "g", { tabindex: -1, role: "button", "data-hint": "" });
@@ -454,6 +538,7 @@
           g.style.display = found ? "" : "none";
           if (!found) return;
           g.setAttribute("class", `pill ${styleOf(found[LOOK])}`);
+          outstanding(g, "boxes", place);
           text.textContent = `${pill.name} ${found[BRIEF]}`.trim();
           g.setAttribute("aria-label", words().join("; "));
           items.push(g);
@@ -466,8 +551,8 @@
     };
   }
   // Whether there is such a flow at this step at any update.
-  function anyAt(place, t) {
-    for (let u = 0; u < cell().updates.length; u++) if (codes[place + u * T + t]) return true;
+  function anyAt(l, place, t) {
+    for (let u = 0; u < cell().updates.length; u++) if (codes[place + u * numbersOf(l) + placeOf(l, t)]) return true;
     return false;
   }
   function paintStep(t) {
@@ -488,7 +573,7 @@
     const items = graph.shown.get(t).items;
     return items.find((g) => g.dataset.key === key) ?? items[0];
   };
-  const stepOf = (here) => (here.dataset.t === "first" ? "first" : Number(here.dataset.t));
+  const stepOf = (here) => (/^\d/.test(here.dataset.t) ? Number(here.dataset.t) : here.dataset.t);
   roving(get("graph"), (here, way, far) => {
     const t = stepOf(here);
     if (way && way[1]) {
@@ -496,8 +581,7 @@
       if (next) graph.stop = { t, key: next.dataset.key };
       return next;
     }
-    const order = [...Array(T).keys()];
-    if (level().firsts.length) order.splice(layer().reverse ? T : 0, 0, "first");
+    const order = graph.columns.map((column) => column.name);
     const to = order[far ? (far === "first" ? 0 : order.length - 1) : order.indexOf(t) + way[0]];
     if (to === undefined) return null;
     graph.stop = { t: to, key: here.dataset.key };
@@ -506,11 +590,11 @@
     return itemAt(to, graph.stop.key);
   }, (here) => {
     graph.stop = { t: stepOf(here), key: here.dataset.key };
-    if (graph.stop.t !== "first") choose({ step: graph.stop.t }, "graph");
+    if (graph.stop.t !== "first") choose({ step: graph.places.get(graph.stop.t).from }, "graph");
   });
   // Scroll just as far as it takes to see a step.
   function reach(t) {
-    const home = get("graph"), left = columnX(t) * graph.scale, right = left + level().width * graph.scale;
+    const home = get("graph"), left = columnX(t) * graph.scale, right = left + graph.places.get(t).width * graph.scale;
     if (left < home.scrollLeft) home.scrollLeft = left - 8;
     else if (right > home.scrollLeft + home.clientWidth) home.scrollLeft = right - home.clientWidth + 8;
   }
@@ -838,9 +922,47 @@
     get("story").textContent = `${name}: ${ends}${ratio === "0" ? ": nothing is left" : ratio === "—" ? "" : `: times ${ratio}`}`;
     const here = l.rows.map((r) => `${r.title} ${data.readings[codes[r.codes + u * T + state.step]][TEXT]}`).join(" · ");
     get("chosen").textContent = `Chosen step ${stepName(state.step)}. ‖∂L/∂name‖ of ${here}`;
-    const gate = state.level === "gate" && !level().arrows;
-    get("note").hidden = !gate;
-    get("note").textContent = gate ? "No arrows between gates: these records were made with keep=\"steps\". With keep=\"ops\" they have them." : "";
+    const gate = state.level === "gate" && !level().arrows, unknown = state.level === "op" && !level().known[u];
+    get("note").hidden = !(gate || unknown);
+    get("note").textContent = gate ? "No arrows between gates: these records were made with keep=\"steps\". With keep=\"ops\" they have them." :
+      unknown ? "No ops at this update: its record was made with keep=\"steps\"." : "";
+    const whys = data.cells.flatMap((other) => other.layers.map((some) => some.levels.op.why)).filter(Boolean);
+    get("why").hidden = !whys.length; // it keeps its room: nothing moves under a pointer that goes from cell to cell
+    get("why").textContent = l.levels.op.why ?? whys[0] ?? "";
+    get("why").style.visibility = l.levels.op.why ? "" : "hidden";
+  }
+
+  // The anatomy: the equations of a known cell, with the numbers of the chosen step and update.
+
+  // Text with its indices below the line; t stands for the chosen step, where there is one.
+  function typeset(text, t) {
+    const indices = { t: 0, "t−1": -1, "t+1": 1 };
+    return text.split(/\u0001(.*?)\u0002/).map((piece, k) => {
+      if (k % 2 === 0) return piece;
+      return make("sub", {}, t !== undefined && piece in indices ? String(t + 1 + indices[piece]) : piece);
+    });
+  }
+  const plainly = (text) => text.replace(/\u0001(.*?)\u0002/g, (_, index) => index);
+  function paintAnatomy() {
+    const l = state.level === "op" ? level() : null, anatomy = l?.anatomy, t = state.step;
+    get("anatomy").hidden = get("highlights").hidden = !anatomy;
+    if (!anatomy) return;
+    const h = anatomy.highlights.find((one) => one.symbol === state.highlight);
+    get("anatomy_title").replaceChildren(...(h ? typeset(h.title, t) : ["One step in the textbook’s equations"]));
+    get("anatomy_story").replaceChildren(...(h ? typeset(h.story, t) : ["Highlight a gate or a state: what belongs to it stands out."]));
+    const place = placeOf(l, t), at = (codesAt) => codes[codesAt + state.update * numbersOf(l) + place];
+    get("equations").replaceChildren(...anatomy.rows.map((row) => {
+      const box = l.boxes.find((b) => b.key === row.key), name = symbolAt(row.symbol, t), known = place >= 0 && at(box.codes);
+      const line = known ? data.words[at(box.lines)] : "", code = known ? at(box.codes) : 0;
+      const numbers = place < 0 ? "folded at this step: choose one that is drawn" : !known ? "no ops at this step and update" :
+        [line ? `mean of ${name}: ${line}` : "", gradient(name, code)].filter(Boolean).join(" · ");
+      const strong = !h || h.rows.includes(row.part);
+      const look = known ? styleOf(data.readings[code][LOOK]) : "";
+      return make("li", { class: `${look} ${strong ? "" : "faded"}` }, make("b", {}, row.name),
+        make("div", { class: "equation", "aria-label": plainly(row.equation) }, ...typeset(row.equation)),
+        make("div", { class: "numbers" }, numbers));
+    }));
+    get("anatomy_notes").replaceChildren(...anatomy.notes.map((note) => make("p", {}, note)));
   }
 
   // Choices
@@ -851,10 +973,15 @@
     Object.assign(state, wanted);
     if (state.cell !== before.cell && wanted.update === undefined) state.update = nearest(cell().updates, update);
     if (state.layer >= cell().layers.length) state.layer = 0;
+    if (state.level === "op" && level().why) state.level = "gate";
+    if (!level()?.anatomy?.highlights.some((h) => h.symbol === state.highlight)) state.highlight = "";
     const rebuilt = state.cell !== before.cell || state.layer !== before.layer || state.level !== before.level;
     if (rebuilt) build(state.layer !== before.layer, state.cell !== before.cell);
     else {
-      if (from !== "graph" && state.step !== before.step) { graph.stop = { t: state.step, key: graph.stop.key }; reveal(state.step); }
+      if (from !== "graph" && state.step !== before.step) {
+        if (!get("graph").hidden) graph.stop = { t: columnOf(state.step), key: graph.stop.key };
+        reveal(state.step);
+      }
       paint();
     }
   }
@@ -865,10 +992,12 @@
     paintMarks();
     paintClipping();
     paintWords();
+    paintAnatomy();
     rehint();
   }
   function build(all, other) {
     radios();
+    paintAnatomy(); // which takes its room beside the graph
     get("update").max = cell().updates.length - 1;
     buildMap();
     buildGraph();
@@ -889,11 +1018,18 @@
         home.append(make("label", {}, input, make("span", {}, text)));
       });
     };
-    const levels = ["strip", "cell", "gate"], names = cell().layers.map((l) => l.name);
+    const levels = ["strip", "cell", "gate", "op"], names = cell().layers.map((l) => l.name);
     group(get("cells"), "cell", data.cells.map((c) => c.name), state.cell, (k) => choose({ cell: k }));
     group(get("levels"), "level", levels, levels.indexOf(state.level), (k) => choose({ level: levels[k] }));
     group(get("layers"), "layer", names, state.layer, (k) => choose({ layer: k }));
     get("layers").hidden = names.length < 2;
+    get("levels").querySelector("label:last-of-type input").disabled = Boolean(layer().levels.op.why);
+    const some = level()?.anatomy?.highlights ?? [], symbols = ["", ...some.map((h) => h.symbol)];
+    group(get("highlights"), "highlight", symbols.map((symbol) => symbol || "none"), symbols.indexOf(state.highlight),
+      (k) => choose({ highlight: k ? get("highlights").querySelectorAll("label")[k].textContent : "" }));
+    get("highlights").querySelectorAll("input").forEach((input, k) => {
+      input.setAttribute("aria-label", k ? `${symbols[k]}: ${some[k - 1].name}` : "none");
+    });
   }
 
   get("update").addEventListener("input", (event) => choose({ update: Number(event.target.value) }));
@@ -937,7 +1073,8 @@
     if (document.documentElement.clientWidth === width) return;
     width = document.documentElement.clientWidth;
     const home = get("graph"), from = home.scrollLeft / graph.scale;
-    const [first, last] = home.hidden ? [0, 0] : inSight(), seen = first <= state.step && state.step <= last;
+    const [first, last] = home.hidden ? [0, 0] : inSight(), at = home.hidden ? 0 : graph.columns.indexOf(graph.places.get(columnOf(state.step)));
+    const seen = first <= at && at <= last;
     build(true);
     if (!seen) home.scrollLeft = from * graph.scale; // what was in sight stays there
   });

@@ -10,6 +10,9 @@ A norm is kept as what a picture shows of it. All pairs of digits (`palette.show
 rounding but theirs: half a unit of the last digit shown, and never another bin. What is no number on the scale
 (0, underflow, NaN or infinity, no path, padding, no backward yet) is an entry of its own. Norms that clipping
 multiplies are kept as they are, eight bytes each.
+
+The op level has every op of every step while all its numbers take two megabytes at most; of a longer training it
+has the first and the last steps, and the script folds those between into one strip of tiles.
 """
 
 from __future__ import annotations
@@ -26,11 +29,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..bptt.record import Reading, Record, SequenceRecord
+from ..bptt.record import Graph, OpNode, Reading, Record, SequenceRecord
 from ..engine import Array
 from ..errors import DrawError
 from .canvas import GAP, PILL, shortened
 from .clipped import recurrent
+from .equation import low
+from .facts import Facts, before
 from .layers import above, layers_of
 from .layout import Point
 from .palette import BINS, SPECIAL, Look, brief, look, number, pale, shown
@@ -50,11 +55,14 @@ from .scene import (
 )
 from .stack import style_of_one
 from .strip import strip_rows
+from .textbook import Anatomy, Highlight, textbook
 
 __all__ = ["page"]
 
 _DARK = "#242a31"  # a step's frame in the dark theme
 _FAINT = 3.0  # the least contrast of an arrow with it
+_ENDS = 4  # steps of the op level at each end, where the others are folded
+_MOST = 750_000  # numbers of the op level on a page, two bytes each: 2 MB in base64
 _LOOKS = [*(found for _, found in BINS), *SPECIAL.values()]
 
 
@@ -68,7 +76,8 @@ def page(
 
     Args:
         histories: By the cell's name: (update, record), the updates rising, of one text. With keep="ops" the gate
-            level has its arrows; where only some records were made so, the others have the boxes without them.
+            level has its arrows, and there is an op level; where only some records were made so, the others have
+            the boxes without them.
         labels: What each step reads, such as its character.
         title: In place of the one made from the records.
     Raises:
@@ -81,7 +90,8 @@ def page(
     steps = next(iter(histories.values()))[0][1].sequence().steps
     labels = labelled(labels, steps)
     store = _Store()
-    cells = [_cell(store, name, history, labels) for name, history in histories.items()]
+    columns = _columns(histories, steps)
+    cells = [_cell(store, name, history, labels, columns) for name, history in histories.items()]
     names = [_plain(name) for name in histories]
     heading = _plain(title) if title is not None else f"{', '.join(names)}: what training does to the gradient"
     data = {
@@ -142,6 +152,29 @@ def _shape(record: Record) -> list[_Walk]:
               s.reverse, tuple(s.lengths.tolist()))
         for s in record.sequences.values()
     ]  # fmt: skip
+
+
+def _has_ops(record: Record, s: SequenceRecord) -> bool:
+    return record.graph is not None and not s.kernel
+
+
+def _columns(histories: Mapping[str, Sequence[tuple[int, Record]]], steps: int) -> list[int]:
+    """The steps of the op level: all of them, or those at both ends where all would make the page too large."""
+    most = 0
+    for history in histories.values():
+        for name in history[0][1].sequences:
+            found = [r for _, r in history if _has_ops(r, r.sequence(name))]
+            if found:
+                scene = build(found[0], found[0].sequence(name), "op", None, None)
+                most += max(map(_numbers, scene.steps)) * steps * len(history)
+    if most <= _MOST or steps <= 2 * _ENDS:
+        return [*range(steps)]
+    return [*range(_ENDS), *range(steps - _ENDS, steps)]
+
+
+def _numbers(step: Step) -> int:
+    """How many a step has."""
+    return sum(2 + len(card.pills) for card in step.cards.values()) + len(step.flows) + len(step.carried)
 
 
 # Numbers as codes
@@ -211,7 +244,8 @@ _INDEX = {id(x): k for k, x in enumerate(_LOOKS)}
 
 
 def _cell(
-    store: _Store, name: str, history: Sequence[tuple[int, Record]], labels: Sequence[str] | None
+    store: _Store, name: str, history: Sequence[tuple[int, Record]], labels: Sequence[str] | None,
+    columns: Sequence[int],
 ) -> dict[str, Any]:  # fmt: skip
     records = [record for _, record in history]
     totals = [
@@ -225,11 +259,13 @@ def _cell(
         "losses": store.keep([store.word(number(r.loss)) for r in records]),
         "totals": store.floats(totals),
         "threshold": used,
-        "layers": [_layer(store, records, sequence, labels) for sequence in records[0].sequences],
+        "layers": [_layer(store, records, sequence, labels, columns) for sequence in records[0].sequences],
     }
 
 
-def _layer(store: _Store, records: Sequence[Record], name: str, labels: Sequence[str] | None) -> dict[str, Any]:
+def _layer(
+    store: _Store, records: Sequence[Record], name: str, labels: Sequence[str] | None, columns: Sequence[int]
+) -> dict[str, Any]:  # fmt: skip
     """One layer and direction at every update."""
     s = records[0].sequence(name)
     sequences = [r.sequence(name) for r in records]
@@ -244,7 +280,7 @@ def _layer(store: _Store, records: Sequence[Record], name: str, labels: Sequence
         "states": [letter_of(state) for state in s.states], "batch": len(s.lengths), "real": real_samples(s),
         "ends": ends(s), "lead": letter_of(lead),
         "ratios": store.keep([store.word(ratio(x, x.readings(lead))) for x in sequences]),
-        "levels": _levels(store, records, name, labels),
+        "levels": {**_levels(store, records, name, labels), "op": _ops(store, records, name, labels, columns)},
         "clip": _clip(store, records, s),
     }  # fmt: skip
 
@@ -254,12 +290,12 @@ def _levels(
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Where everything of a step stands, and what it shows at each update and step."""
     s = records[0].sequence(name)
-    cell, gate = (_Level(store, (len(records), s.steps)) for _ in range(2))
+    cell, gate = (_Level(store, len(records), range(s.steps)) for _ in range(2))
     for record in records:
         s = record.sequence(name)
         cells = _scene(record, s, "cell", labels)
         cell.add(cells)
-        if record.graph is not None and not s.kernel:
+        if record.graph is not None and _has_ops(record, s):
             gate.add(_scene(record, s, "gate", labels))
             gate.called.update({b.symbol: b.label for b in record.graph.boxes if b.sequence == name})
             gate.arrows = True
@@ -280,15 +316,15 @@ class _Box:
 
 
 class _Level:
-    """The scenes of all updates, as one layout and codes of what it shows.
+    """The scenes of all updates at some steps, as one layout and codes of what it shows.
 
     Attributes:
         called: The names of gates, by symbol.
         arrows: Whether any update knows what flows between the parts of a step.
     """
 
-    def __init__(self, store: _Store, shape: tuple[int, int]) -> None:
-        self.store, self.shape, self.updates = store, shape, 0
+    def __init__(self, store: _Store, updates: int, columns: Sequence[int]) -> None:
+        self.store, self.columns, self.shape, self.updates = store, columns, (updates, len(columns)), 0
         self.boxes: dict[str, _Box] = {}
         self.flows: dict[tuple[str, str], Array] = {}
         self.carried: dict[tuple[str, str], Array] = {}
@@ -299,14 +335,14 @@ class _Level:
     def add(self, scene: Scene) -> None:
         """The next update."""
         u, shape, word, code = self.updates, self.shape, self.store.word, self.store.code
-        for t, step in enumerate(scene.steps):
+        for t, step in enumerate(scene.steps[k] for k in self.columns):
             for key, card in step.cards.items():
                 if key not in self.boxes:
                     self.boxes[key] = _Box(card, shape)
                 box = self.boxes[key]
                 if len(card.pills) > len(box.card.pills):
                     box.card = card
-                box.titles[t] = box.titles[t] or card.title
+                box.titles[t] = max(box.titles[t], card.title, key=len)  # a state's with its op, where known
                 box.lines[u, t], box.codes[u, t] = word(card.line), code(card.reading)
                 for pill in card.pills:
                     use = pill._replace(reading=_NONE)
@@ -342,7 +378,7 @@ class _Level:
             (x, y), item = layout.places[key], items[key]
             titles = [store.word(shortened(title, item.width - 6)) for title in box.titles]
             boxes.append({
-                "key": key, "kind": box.card.kind, "name": _name(key, box.card, self.called),
+                "key": key, "kind": box.card.kind, "name": _name(key, box.card, self.called, level),
                 "x": round(x, 2), "y": round(top - y, 2), "width": item.width, "height": item.height,
                 "titles": store.keep(titles), "lines": store.keep(box.lines), "codes": store.keep(box.codes),
                 "pills": [{"name": use.name, "parameter": _plain(use.parameter), "codes": store.keep(codes)}
@@ -362,12 +398,16 @@ class _Level:
 _NONE = Reading(0.0, "no path")
 
 
-def _name(key: str, card: Card, called: Mapping[str, str]) -> str:
+def _name(key: str, card: Card, called: Mapping[str, str], level: str) -> str:
     """What a box is, in words."""
+    states = {"h": "hidden state", "c": "cell state"}
     if card.kind == "state":
-        return {"h": "hidden state", "c": "cell state"}.get(key, "state")
+        return states.get(key, "state")
     if card.kind == "gate":
-        return called.get(key.rstrip("'"), "")
+        if level != "op":
+            return called.get(key.rstrip("'"), "")
+        symbol, op, _ = key.rsplit(" ", 2)
+        return _plain(f"{called.get(symbol, states.get(symbol, 'state'))}, {op}:")
     return {"input": "input", "loss": "loss", "join": "next layer"}.get(card.kind, "")
 
 
@@ -394,6 +434,125 @@ def _without_arrows(s: SequenceRecord, cells: Scene) -> Scene:
             step.cards[key] = Card("gate", subscript(symbol, t + 1), mean, readings[symbol][t], "")
         steps.append(step)
     return Scene(steps, cells.first, steps, cells.output)
+
+
+# Ops
+
+
+def _ops(
+    store: _Store, records: Sequence[Record], name: str, labels: Sequence[str] | None, columns: Sequence[int]
+) -> dict[str, Any]:  # fmt: skip
+    """Every op of the steps of some columns; why there are none, where no record has any."""
+    last = [record for record in records if _has_ops(record, record.sequence(name))][-1:]
+    if not last:
+        if records[0].sequence(name).kernel:
+            return {"why": "No op level: this ran in one op, a kernel. bptt.expand(loss) has its steps."}
+        return {"why": 'No op level: these records were made with keep="steps". With keep="ops" they have one.'}
+    level = _Level(store, len(records), columns)
+    known = []
+    for record in records:
+        s = record.sequence(name)
+        if record.graph is not None and _has_ops(record, s):
+            level.add(_scene(record, s, "op", labels))
+            gates = (b for b in record.graph.boxes if b.sequence == name and b.kind == "gate")
+            level.called.update({b.symbol: b.label for b in gates})
+        else:
+            level.add(_without_ops(_scene(record, s, "cell", labels)))
+        known.append(_has_ops(record, s))
+    level.arrows = True
+    s = last[0].sequence(name)
+    found = level.packed(s, "op")
+    return {**found, "known": known, "columns": [*columns], "titles": {state: letter_of(state) for state in s.states},
+            "anatomy": _anatomy(last[0], s, level)}  # fmt: skip
+
+
+def _without_ops(cells: Scene) -> Scene:
+    """What the op level has of a record that does not know its ops."""
+    steps = [
+        Step(step.time, step.cards, {way: r for way, r in step.flows.items() if way[1] == "loss"})
+        for step in cells.steps
+    ]
+    return Scene(steps, cells.first, steps, cells.output)
+
+
+class _General(Facts):
+    """The facts of one step in the textbook's words for any step, and the op behind each box that is made of one."""
+
+    def __init__(self, record: Record, s: SequenceRecord, t: int) -> None:
+        super().__init__(record, s, t)
+        self.made: dict[int, OpNode] = {}  # by the card's id
+
+    def called(self, symbol: str, t: int = 0) -> str:
+        return f"{letter_of(symbol)}{low('t' if not t else f't{t:+d}'.replace('-', '−'))}"
+
+    def before(self, state: str) -> str:
+        return self.called(state, self.back)
+
+    def op(self, node: OpNode, title: str = "") -> Card:
+        card = super().op(node, title)
+        self.made[id(card)] = node
+        return card
+
+
+def _anatomy(record: Record, s: SequenceRecord, level: _Level) -> dict[str, Any] | None:
+    """What each gate and state of a known cell is made of, with its equation; None: a cell of one's own."""
+    graph = record.graph
+    assert graph is not None
+    there = sorted({b.time for b in graph.boxes if b.sequence == s.name and b.kind == "state" and b.time is not None})
+    if not there:
+        return None
+    facts = _General(record, s, there[0] if s.reverse else there[-1])
+    drawn = textbook(facts)
+    if drawn is None:
+        return None
+    part, keys = _parts(graph, facts, drawn)
+    return {
+        "highlights": [_highlight(h, level, part) for h in drawn.highlights],
+        "rows": [
+            {"key": keys[row.key], "part": row.key, "symbol": letter_of(row.key), "name": row.name,
+             "equation": row.equation}
+            for row in drawn.rows
+        ],
+        "notes": [*map(_plain, drawn.notes)],
+    }  # fmt: skip
+
+
+def _parts(graph: Graph, facts: _General, drawn: Anatomy) -> tuple[dict[str, str], dict[str, str]]:
+    """By the op level's keys the box of the textbook's drawing, and by that the op that hands its value on."""
+    part = {key: key for key in (*facts.s.states, "x", "loss")}
+    whole = {key: key for key in facts.s.states}
+    own = {facts.made[id(card)].id: key for key, card in drawn.cards.items() if id(card) in facts.made}
+    counts: dict[tuple[int | None, str, str | None], int] = {}
+    for node in graph.nodes:
+        box = graph.boxes[node.box] if node.box >= 0 else None
+        if box is None or box.sequence != facts.s.name or box.time is None or node.role:
+            continue
+        count = counts[box.time, box.symbol, node.op] = counts.get((box.time, box.symbol, node.op), 0) + 1
+        key = f"{box.symbol} {node.op} {count}"
+        state = next((a for a, b in facts.stands_for.items() if b == box.symbol), None)
+        if box.time == facts.t or key not in part:
+            part[key] = own.get(node.id, before(state) if state is not None else box.symbol)
+        if node.outlet and box.time == facts.t:
+            whole[box.symbol] = key
+    return part, whole
+
+
+def _highlight(h: Highlight, level: _Level, part: Mapping[str, str]) -> dict[str, Any]:
+    """The boxes and the ways that stand out, by their places among those of the level."""
+    near = h.boxes | h.touched
+
+    def out(a: str, b: str) -> bool:
+        if (a, b) in h.apart:
+            return False
+        return (a in h.boxes and b in near) or (b in h.boxes and a in near)
+
+    return {
+        "symbol": h.names[0], "name": h.names[1], "title": h.title, "story": h.story, "rows": sorted(h.rows),
+        "boxes": [k for k, key in enumerate(level.boxes) if part.get(key, key) in h.boxes],
+        "flows": [k for k, (a, b) in enumerate(level.flows) if out(part.get(a, a), part.get(b, b))],
+        "carried": [k for k, (a, b) in enumerate(level.carried) if out(before(a), part.get(b, b))],
+        "before": [a for a in dict.fromkeys(a for a, _ in level.carried) if before(a) in h.boxes],
+    }  # fmt: skip
 
 
 # Clipping
@@ -490,7 +649,7 @@ tap, or reach with the keys tab and arrows tells its number.</p>
 <section id="controls" aria-label="What is shown">
 <fieldset id="cells"><legend>Cell</legend></fieldset>
 <fieldset id="layers" hidden><legend>Layer</legend></fieldset>
-<fieldset id="levels"><legend>Level</legend></fieldset>
+<fieldset id="levels" aria-describedby="why"><legend>Level</legend></fieldset>
 <div id="training"><label for="update">Training update</label>
 <button type="button" id="play" aria-label="Play the training">▶</button>
 <input type="range" id="update" min="0" step="1" value="0"><output id="moment" for="update"></output></div>
@@ -499,8 +658,14 @@ tap, or reach with the keys tab and arrows tells its number.</p>
 <section id="network" aria-labelledby="story">
 <h2 id="story"></h2>
 <div id="map" role="group"></div>
+<fieldset id="highlights" hidden><legend>Highlight</legend></fieldset>
+<div id="drawing">
 <div id="graph" role="group"></div>
+<section id="anatomy" aria-labelledby="anatomy_title" hidden><h3 id="anatomy_title"></h3>
+<p id="anatomy_story"></p><ol id="equations"></ol><div id="anatomy_notes"></div></section>
+</div>
 <p id="note" hidden></p>
+<p id="why" hidden></p>
 <p id="chosen" aria-live="polite"></p>
 <ul id="legend" aria-label="Colours">{legend}<li class="key"><span>name<br>mean value<br>g = ‖∂L/∂name‖</span></li></ul>
 </section>

@@ -123,16 +123,17 @@ def ratio(s: SequenceRecord, readings: Sequence[Reading]) -> str:
 def cuts_of(record: Record, s: SequenceRecord) -> dict[int, frozenset[str]]:
     """By step the states that it starts from without a way back to them, though other steps have one.
 
-    With the graph it is seen by the ways themselves. Without it only where the loss reaches the step and no state
-    before it; elsewhere exactly 0 may be a cut or a gradient of 0.
+    With the graph it is seen by the ways themselves, without it by the gradients that came back: exactly 0 along a way
+    is no cut.
     """
     graph, back = record.graph, 1 if s.reverse else -1
     real = real_samples(s)
     steps = [t for t in range(s.steps) if 0 <= t + back < s.steps and real[t]]
     if graph is None or s.kernel:
         reached = np.logical_or.reduce(list(s.reached.values()))
-        names = frozenset(name for name, parts in s.arrivals.items() if np.any(parts["next"] > 0))
-        return {t: names for t in steps if reached[t] and not reached[t + back] and names}
+        used = {name: some for name, some in s.passed.items() if some.any()}
+        starts = {t: frozenset(name for name, some in used.items() if not some[t + back]) for t in steps if reached[t]}
+        return {t: names for t, names in starts.items() if names}
     ways: dict[str, set[int]] = {name: set() for name in s.states}  # the steps that use it
     for a, b in ((graph.boxes[flow.origin], graph.boxes[flow.to]) for flow in graph.flows):
         own = a.sequence == b.sequence == s.name and a.kind == "state"

@@ -73,6 +73,7 @@ def assert_same(steps: Record, fused: Record, rtol: float = 1e-10) -> None:
                 close(np.where(hidden, np.nan, b[key]), a[key])
         for state in s.states:
             np.testing.assert_array_equal(s.reached[state], f.reached[state])
+            np.testing.assert_array_equal(s.passed[state], f.passed[state])
             assert [r.kind for r in s.readings(state)] == [r.kind for r in f.readings(state)]
             for where, norms in s.arrivals[state].items():
                 close(f.arrivals[state][where], norms)

@@ -495,7 +495,7 @@ def test_load_of_a_damaged_file(tmp_path):
     assert Record.load(tmp_path / "a") == record()
 
 
-def write(path, header, version=3, **arrays):
+def write(path, header, version=4, **arrays):
     """A file that is in order, whatever its header describes."""
     archive.write(path, archive.Format("minigrad record", version, RecordError, ""), header, arrays)
     return path
@@ -510,8 +510,8 @@ def test_a_record_may_be_written_by_hand(tmp_path):
 
 
 def test_load_of_another_version_says_so(tmp_path):
-    assert "version 4, and this minigrad reads version 3" in refused(write(tmp_path / "a.npz", EMPTY, version=4))
-    assert "version 2, and this minigrad reads version 3" in refused(write(tmp_path / "a.npz", EMPTY, version=2))
+    assert "version 5, and this minigrad reads version 4" in refused(write(tmp_path / "a.npz", EMPTY, version=5))
+    assert "version 3, and this minigrad reads version 4" in refused(write(tmp_path / "a.npz", EMPTY, version=3))
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,9 @@ def test_by_norm_and_by_value_do_what_the_optimizers_clipping_does(kind, kernel,
     assert e.angle == pytest.approx(degrees(before, after), abs=1e-5)
     assert e.limited == (float((before != after).mean()) if clip == "value" else float((before != after).any()))
     assert e.ratio_before == e.ratio_after
+    for field, g in case.record.sequence().gradients.items():
+        for seen in (e.states_before[field], e.states_after[field]):  # clipping comes after backward
+            np.testing.assert_allclose(seen, np.sqrt((g**2).sum(axis=(1, 2))), rtol=1e-12)
     norms = case.record.sequence().norms()
     assert e.ratio_before == pytest.approx(np.linalg.norm(norms[0]) / np.linalg.norm(norms[-1]))
 
@@ -175,8 +178,13 @@ def test_in_backward_is_clip_gradient_on_every_state(kind, kernel, limit, last):
     assert e.removed == pytest.approx(np.linalg.norm(before - after) / np.linalg.norm(before), abs=1e-9)
     assert e.angle == pytest.approx(degrees(before, after), abs=1e-5)
     assert e.ratio_after == pytest.approx(np.linalg.norm(seen[0].h.grad) / np.linalg.norm(seen[-1].h.grad), rel=1e-9)
+    for field, g in case.record.sequence().gradients.items():
+        np.testing.assert_allclose(e.states_before[field], np.sqrt((g**2).sum(axis=(1, 2))), rtol=1e-9)
+        norms = [np.linalg.norm(getattr(state, field).grad) for state in seen]
+        np.testing.assert_allclose(e.states_after[field], norms, rtol=1e-9)
     if limit == 1e9:
         assert (e.limited, e.removed, e.angle) == (0, 0, 0)
+        assert all(np.array_equal(e.states_before[f], e.states_after[f]) for f in e.states_before)
 
 
 @EACH_KERNEL
@@ -211,6 +219,7 @@ def test_unequal_lengths_have_a_first_and_a_last_step_each(kind, kernel):
     (e,) = clipping_effects(case.record, limit=1e9)
     assert e.ratio_before == pytest.approx(expected)
     assert e.ratio_after == pytest.approx(expected, rel=1e-9)
+    np.testing.assert_allclose(e.states_after["h"], np.linalg.norm(norms, axis=1), rtol=1e-9)
 
 
 def test_in_the_reverse_direction_the_first_step_is_the_last_input():
@@ -219,7 +228,10 @@ def test_in_the_reverse_direction_the_first_step_is_the_last_input():
     record = bptt.backward((output * output).sum())
     (e,) = clipping_effects(record, limit=1e9, sequence="l0_reverse")
     norms = record.sequences["l0_reverse"].norms()
+    assert e.sequence == "l0_reverse"
     assert e.ratio_after == pytest.approx(np.linalg.norm(norms[4]) / np.linalg.norm(norms[0]), rel=1e-9)
+    for seen in (e.states_before["h"], e.states_after["h"]):  # by input time
+        np.testing.assert_allclose(seen, np.linalg.norm(norms, axis=1), rtol=1e-9)
 
 
 def test_a_weight_of_two_walks_keeps_what_comes_from_the_other():

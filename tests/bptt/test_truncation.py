@@ -117,6 +117,13 @@ def test_the_loss_falls_with_the_length_where_memory_fades():
     assert found.full == pytest.approx(math.hypot(terms, 0.5**7))
 
 
+def test_a_length_of_all_steps_or_more_loses_nothing():
+    found = truncation(Case("lstm").record, lengths=[6, 7, 8, 1000])
+    assert found.steps == 7
+    assert found.lost[0] > 0
+    assert found.lost[1:].tolist() == [0, 0, 0]
+
+
 def test_one_step_has_nothing_to_lose():
     found = truncation(Case("lstm", steps=1).record)
     assert (found.lengths, found.lost.tolist(), found.angles.tolist()) == ((1,), [0], [0])

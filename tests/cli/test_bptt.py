@@ -830,7 +830,7 @@ def test_full_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
     def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(bptt, "_look", full)
+    monkeypatch.setattr(bptt, "trained", full)
     assert main(["bptt", *FIXED]) == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1

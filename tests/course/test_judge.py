@@ -35,8 +35,9 @@ OTHER: dict[str, tuple[Any, Any, str]] = {
     "nothing for nan": (None, np.nan, "is something returned"),
     "a number for infinite": (1.0, np.inf, "off by"),
     "text for a number": ("one", 1.0, "type str"),
-    "number for a text": (1, "1", "another"),
-    "1 for True": (1, True, "another"),
+    "number for a text": (1, "1", "of type int, not str"),
+    "1 for True": (1, True, "of type int, not bool"),
+    "False for True": (False, True, "expected True, found False"),
     "complex for real": (np.array([1j]), np.array([0.0]), "complex"),
     "too few": ([np.ones(2)], [np.ones(2), np.ones(2)], "2 values are expected"),
     "in a list": ([np.ones(2), np.ones(2)], [np.ones(2), np.zeros(2)], "value 1: 2 of 2"),
@@ -103,7 +104,7 @@ def test_same_graph_names_the_first_node_that_differs() -> None:
 def test_a_statement_holds_or_not() -> None:
     judge = Judge()
     judge.true("yes", np.bool_(True))
-    with pytest.raises(MismatchError, match="it does not hold"):
+    with pytest.raises(MismatchError, match="that it holds"):
         judge.true("no", False, found=3)
     assert judge.passed == ["yes"]
 

@@ -592,6 +592,19 @@ def test_training_has_its_norms_and_thresholds():
 def test_clipping_without_an_effect_is_refused():
     with pytest.raises(RecordError, match=r"there is no effect to show\.\n  Give what clipping_effects gave"):
         lens.clipping([])
+    effects = clipping_effects(recorded(), max_norm=1.0)
+    with pytest.raises(RecordError, match=r"there is no effect to show of 'l1'; there are those of l0\.\n  Give what"):
+        lens.clipping(effects, sequence="l1")
+
+
+def test_effects_of_several_walks_are_told_apart():
+    record = recorded("LSTM", 8, num_layers=2)
+    walks = {name: clipping_effects(record, max_norm=1e-3, sequence=name) for name in ("l0", "l1")}
+    both = [*walks["l0"], *walks["l1"]]
+    for name, sequence in (("l0", None), ("l0", "l0"), ("l1", "l1")):
+        text = printed(lens.clipping(both, sequence=sequence))
+        assert text == printed(lens.clipping(walks[name]))
+        assert text.lstrip().startswith(f"Clipping of {name}: ")
 
 
 # Truncation
@@ -622,12 +635,25 @@ def test_the_length_that_is_enough_is_said():
     text = one_line(lens.truncation(x))
     assert "cut after every step, the gradient loses 50 % and turns it by 30°." in text
     assert "Less than a tenth is lost from chunks of 5 steps on." in text
-    assert "Less than a hundredth is lost from chunks of 20 steps on." in text
+    assert "hundredth" not in text  # 20 steps are all of them, and no cut
     once = dataclasses.replace(x, lost=np.array([0.5, 0.005, 0.002, 0.0]))
     assert "Less than a tenth" not in one_line(lens.truncation(once))
     assert "Less than a hundredth is lost from chunks of 2 steps on." in one_line(lens.truncation(once))
-    worse = dataclasses.replace(x, lost=np.array([0.5, 0.05, 0.3, 0.2]))
-    assert "Every length tried loses a tenth or more." in one_line(lens.truncation(worse))
+    worse = dataclasses.replace(x, lost=np.array([0.5, 0.05, 0.3, 0.0]))
+    assert "Chunks of 5 steps still lose 30 %." in one_line(lens.truncation(worse))
+    cut = dataclasses.replace(x, steps=100, lost=np.array([0.5, 0.2, 0.05, 0.001]))
+    assert "Less than a hundredth is lost from chunks of 20 steps on." in one_line(lens.truncation(cut))
+
+
+def test_chunks_that_are_no_cut_are_called_so():
+    record = recorded("RNN", 20)
+    for lengths in ([20], [60, 35, 20]):
+        text = one_line(lens.truncation(measured_truncation(record, lengths=lengths)))
+        assert text.startswith("Truncation of l0: in 20 steps chunks of 20 steps make no cut. ")
+    assert "in 1 step there is nothing to cut." in one_line(lens.truncation(recorded("RNN", 1)))
+    single = one_line(lens.truncation(measured_truncation(record, lengths=[1, 20])))
+    assert "cut after every step, the gradient loses " in single
+    assert "still lose" not in single
 
 
 # Cells of one's own

@@ -95,6 +95,10 @@ def percent(share: float) -> str:
     return f"{'−' if share < 0 else ''}{number(100 * abs(share))} %"
 
 
+def rows_of(drawing: Drawing) -> list[str]:
+    return [b.words["label"] for name, b in drawing.boxes.items() if name.startswith("row_")]
+
+
 # Every measure at every level
 
 
@@ -138,6 +142,31 @@ def test_nothing_overlaps(name: str, level: str, cell: str) -> None:
         time = re.search(r"\bt(\d+)$", box.words["class"])
         assert time is not None
         assert inside(box, drawing.frames[int(time[1]) - 1]), box.name
+
+
+@pytest.mark.parametrize(("name", "level"), [
+    (name, level) for name in MEASURES for level in draw.LEVELS if (name, level) != ("gates", "op")
+])  # fmt: skip
+def test_the_words_of_the_scales_do_not_run_into_each_other(name: str, level: str) -> None:
+    drawing = drawn(name, level)
+    words = [b for b in drawing.boxes.values() if re.fullmatch(r"scale\d", b.name)]
+    assert [(a.name, b.name) for a, b in combinations(words, 2) if not apart(a, b)] == []
+    assert all(b.right <= drawing.bounds[2] for b in words)
+
+
+def test_a_strip_is_explained_by_its_tiles() -> None:
+    for name in MEASURES:
+        about = captions(drawn(name, "strip"))
+        assert re.search(r"[Ll]abel|[Dd]ashed|[Oo]n the arrows|[Ii]n the boxes", about) is None, name
+    assert "On the label of each use stands the share" in captions(drawn("terms"))
+    assert "In each tile stands the share" in captions(drawn("terms", "strip"))
+
+
+@pytest.mark.parametrize("name", ["attribution", "effect in backward"])
+def test_the_states_of_a_strip_stand_in_the_order_of_the_plain_one(name: str) -> None:
+    record, _ = measured(name)
+    plain = rows_of(Drawing(draw.unrolled(record, "strip", everything=True).source))
+    assert rows_of(drawn(name, "strip"))[:2] == plain[:2] == ["C", "h"]
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -291,6 +320,39 @@ def test_a_limit_in_backward_stands_beside_the_typical_element() -> None:
         assert line(drawing, f"h_{t + 1}") == f"{number(math.sqrt(float((g[t] ** 2).mean())) / 1e-3)} C"
 
 
+@pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
+def test_an_arrow_has_the_gradient_it_brings_back_before_and_after_a_limit(cell: str) -> None:
+    drawing, (record, effect) = drawn("effect in backward", cell=cell), measured("effect in backward", cell)
+    for state, g in record.sequence().gradients.items():
+        for t in range(6):
+            chip = drawing.boxes[f"chip_{t + 2}_{state}"]
+            before, after = float(np.linalg.norm(g[t])), float(effect.states_after[state][t])
+            assert after < before
+            assert chip.words["label"] == f"{number(before)}\\n→ {number(after)}"
+            assert chip.words["fillcolor"] == on(BINS, after).fill
+        assert f"chip_1_{state}" not in drawing.boxes  # no limit acts on what reaches the first state
+
+
+def test_in_a_strip_a_limit_in_backward_has_rows_before_and_after() -> None:
+    drawing, (_, effect) = drawn("effect in backward", "strip"), measured("effect in backward")
+    assert rows_of(drawing) == ["C", "h", "‖C‖ before", "‖C‖ after", "‖h‖ before", "‖h‖ after"]
+    for when, norms in (("before", effect.states_before), ("after", effect.states_after)):
+        (name,) = (name for name, b in drawing.boxes.items() if b.words["label"] == f"‖h‖ {when}")
+        shades = [drawing.boxes[f"{name.removeprefix('row_')}_{t + 1}"].words["fillcolor"] for t in range(7)]
+        assert shades == [on(BINS, float(norm)).fill for norm in norms["h"]]
+
+
+def test_each_walk_has_its_own_limit_in_backward() -> None:
+    *_, record = model("LSTM", 8, 3, layers=2, both=True, lengths=(8, 5, 2))
+    effects = [clipping_effects(record, limit=1e-3, sequence=walk)[0] for walk in record.sequences]
+    drawing = Drawing(draw.unrolled(record, overlay=effects, everything=True).source)
+    for e in effects:
+        back = -1 if e.sequence.endswith("_reverse") else 1
+        for t in (1, 4):
+            label = drawing.boxes[f"chip_{t + back + 1}_{e.sequence}_h"].words["label"]
+            assert label == f"{number(float(e.states_before['h'][t]))}\\n→ {number(float(e.states_after['h'][t]))}"
+
+
 def test_a_term_stands_beside_the_mean_norm_of_training() -> None:
     drawing, record = drawn("thresholds"), model()[3]
     p = record.parameters[next(name for name in record.parameters if "weight_hh" in name)]
@@ -395,7 +457,8 @@ def test_a_strip_has_a_line_at_each_cut_and_what_is_lost() -> None:
 
 def test_a_chunk_as_long_as_the_sequence_has_no_cut() -> None:
     drawing = Drawing(draw.truncation(model()[3], every=7).source)
-    assert "there is no cut" in captions(drawing)
+    assert "7 steps are no more than one chunk: there is no cut." in captions(drawing)
+    assert "differ by" not in captions(drawing)
     assert drawing.cuts == []
 
 
@@ -455,12 +518,24 @@ def test_a_detached_state_is_cut_and_a_dead_one_is_not(level: str) -> None:
     assert "no way back" not in captions(dead)
 
 
-def test_without_the_graph_a_cut_shows_where_nothing_before_it_is_reached() -> None:
+@pytest.mark.parametrize("level", ["cell", "strip"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("loss", "before"), [
+    (lambda y, last: (last.h * last.h).sum(), False),  # reaches nothing before the cut
+    (lambda y, last: (y[0] * y[0]).sum() + (y[-1] * y[-1]).sum(), True),  # all states, through the one array of them
+    (lambda y, last: (y * y).sum(), True),
+])  # fmt: skip
+def test_without_the_graph_a_cut_shows_where_no_gradient_came_back(
+    loss: Any, before: bool, reverse: bool, level: str
+) -> None:
     x = mg.Tensor(np.random.default_rng(2).standard_normal((5, 2, 3)))
-    _, last = nn.unroll(Detached(), x)  # type: ignore[arg-type, var-annotated]
-    record = bptt.backward((last.h * last.h).sum())
-    for level in ("cell", "strip"):
-        assert sum(c.get("shape") == "circle" for c in Drawing(draw.unrolled(record, level).source).cuts) == 2
+    for kind, circles in ((Detached, 2), (Dead, 0)):
+        record = bptt.backward(loss(*nn.unroll(kind(), x, reverse=reverse)))  # type: ignore[arg-type, var-annotated]
+        assert record.graph is None
+        passed = [before or kind is Dead, kind is Dead, True, True, False]
+        assert record.sequence().passed["h"].tolist() == (passed[::-1] if reverse else passed)
+        found = Drawing(draw.unrolled(record, level).source).cuts
+        assert sum(c.get("shape") == "circle" for c in found) == circles
 
 
 # What is folded
@@ -556,9 +631,22 @@ def test_two_measures_of_one_walk_are_refused() -> None:
         draw.unrolled(record, overlay=[gates(record), gates(record)])
 
 
+def test_two_ways_of_clipping_are_refused() -> None:
+    *_, record = model("LSTM", 8, 3, layers=2, both=True, lengths=(8, 5, 2))
+    effects = [clipping_effects(record, limit=1.0)[0], clipping_effects(record, max_norm=1.0, sequence="l1")[0]]
+    with pytest.raises(DrawError, match=r"one way of clipping; found backward, norm\.\n  Give one of them"):
+        draw.unrolled(record, overlay=effects)
+
+
 def test_a_measure_of_another_record_is_refused() -> None:
     with pytest.raises(DrawError, match="has 9 steps, l0 has T=7"):
         draw.unrolled(model()[3], overlay=gates(model("LSTM", 9)[3]))
+    for measure in (truncation(model("LSTM", 9)[3], lengths=[3]), clipping_effects(model("LSTM", 9)[3], limit=1.0)[0]):
+        with pytest.raises(DrawError, match="has 9 steps, l0 has T=7"):
+            draw.unrolled(model()[3], overlay=measure)
+    for found in (attribution(model("GRU")[3]), clipping_effects(model("GRU")[3], limit=1.0)[0]):
+        with pytest.raises(DrawError, match=r"has the states h, l0 has c, h\.\n  Measure the record that is drawn"):
+            draw.unrolled(model()[3], overlay=found)
     *_, two = model("LSTM", 8, 3, layers=2, both=True, lengths=(8, 5, 2))
     with pytest.raises(DrawError, match="Gates is of l1, and the picture shows l0"):
         draw.unrolled(two, overlay=gates(two, sequence="l1"), sequence="l0")

@@ -21,9 +21,13 @@ from minigrad.bptt import Record
 from minigrad.bptt.record import Reading
 from minigrad.errors import DrawError, RecordError
 from minigrad.views import draw
+from minigrad.views.canvas import identifier
+from minigrad.views.equation import plain
+from minigrad.views.facts import Facts
 from minigrad.views.page import _on_dark, _Store, page
 from minigrad.views.palette import BINS, SPECIAL, look, number, shown
 from minigrad.views.scene import build, letter_of
+from minigrad.views.textbook import textbook
 from tests.views.test_layout import RECORDS, Drawing, recorded
 
 HOSTILE = "</script><script>alert(1)</script><!--<b>&amp;\"'\u202e\x00\ud800"
@@ -156,7 +160,7 @@ def test_the_strip_has_the_digits_and_the_look_of_every_norm(name: str) -> None:
                 assert [found.reading(rows[title], u, t) for t in range(s.steps)] == [*map(expected, readings)]
 
 
-@pytest.mark.parametrize("level", ["cell", "gate"])
+@pytest.mark.parametrize("level", ["cell", "gate", "op"])
 @each_history
 def test_every_box_and_arrow_has_the_numbers_of_the_picture(name: str, level: str) -> None:
     found, records = shows(name), of(name)
@@ -164,8 +168,8 @@ def test_every_box_and_arrow_has_the_numbers_of_the_picture(name: str, level: st
         drawn = found.layer(0, k)["levels"][level]
         for u, (_, record) in enumerate(records):
             s = record.sequence(sequence)
-            if level == "gate" and (record.graph is None or s.kernel):
-                assert not drawn["arrows"]
+            if level != "cell" and (record.graph is None or s.kernel):
+                assert drawn["why"] if level == "op" else not drawn["arrows"]
                 continue
             assert drawn["arrows"]
             above = None if s.name.startswith("l1") or "l1" not in record.sequences else "l1"
@@ -319,10 +323,170 @@ def test_ones_own_cell_has_a_page(name: str) -> None:
     assert len(found.layer()["levels"]["cell"]["boxes"]) >= 2
 
 
+# Ops
+
+
+def folded(records: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Shown:
+    """A page whose op level has room for few numbers."""
+    monkeypatch.setattr("minigrad.views.page._MOST", 1)
+    return Shown(page({"cell": records}, **options))
+
+
+@pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
+def test_a_long_training_keeps_the_ops_of_the_first_and_last_steps(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = history(cell, steps=12, updates=2)
+    found = folded(records, monkeypatch)
+    drawn = found.layer()["levels"]["op"]
+    assert drawn["columns"] == [0, 1, 2, 3, 8, 9, 10, 11]
+    for u, (_, record) in enumerate(records):
+        scene = build(record, record.sequence(), "op", None, None)
+        for k, t in enumerate(drawn["columns"]):
+            step, place = scene.steps[t], 8 * u + k
+            codes = {box["key"]: found.codes[box["codes"] + place] for box in drawn["boxes"]}
+            seen = {key: found.data["readings"][code] for key, code in codes.items() if code}
+            cards = {key: expected(card.reading) for key, card in step.cards.items()}
+            assert {key: (r[0], r[2]) for key, r in seen.items()} == cards
+            assert {b["key"]: found.word(b["titles"], k) for b in drawn["boxes"]} == {
+                key: card.title for key, card in step.cards.items()
+            }
+            for kind, flows in (("flows", step.flows), ("carried", step.carried)):
+                codes = {(way["from"], way["to"]): found.codes[way["codes"] + place] for way in drawn[kind]}
+                seen = {way: found.data["readings"][code] for way, code in codes.items() if code}
+                assert {way: (r[0], r[2]) for way, r in seen.items()} == {way: expected(r) for way, r in flows.items()}
+
+
+@pytest.mark.parametrize(("room", "columns"), [(53 * 12 * 2, 12), (53 * 12 * 2 - 1, 8)])
+def test_the_op_level_is_folded_where_its_numbers_have_no_room(
+    room: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minigrad.views.page._MOST", room)
+    drawn = Shown(page({"LSTM": history("LSTM", steps=12, updates=2)})).layer()["levels"]["op"]
+    numbers = 2 * len(drawn["boxes"]) + sum(len(box["pills"]) for box in drawn["boxes"])
+    assert numbers + len(drawn["flows"]) + len(drawn["carried"]) == 53  # of a step, at two updates
+    assert len(drawn["columns"]) == columns
+
+
+def test_the_other_levels_keep_every_step_of_a_long_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = history("LSTM", steps=12, updates=2)
+    found, whole = folded(records, monkeypatch), Shown(page({"cell": records}))
+    for level in ("cell", "gate"):
+        for box, same in zip(*(x.layer()["levels"][level]["boxes"] for x in (found, whole)), strict=True):
+            for u in range(2):
+                assert [found.reading(box["codes"], u, t) for t in range(12)] == [
+                    whole.reading(same["codes"], u, t) for t in range(12)
+                ]
+
+
+@pytest.mark.parametrize("steps", [1, 7, 8])
+def test_a_short_sequence_is_never_folded(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = folded(history("GRU", steps=steps, updates=1), monkeypatch)
+    assert found.layer()["levels"]["op"]["columns"] == [*range(steps)]
+
+
+def test_why_there_is_no_op_level_is_said() -> None:
+    assert "ran in one op, a kernel" in shows("kernel").layer()["levels"]["op"]["why"]
+    assert 'keep="steps"' in shows("steps").layer()["levels"]["op"]["why"]
+
+
+def test_where_some_records_have_ops_the_others_have_states_and_inputs_at_the_op_level() -> None:
+    full, bare = of("GRU"), [(u, r) for u, r in history("GRU", batch=3, keep="steps")]
+    found, whole = Shown(page({"GRU": [bare[0], full[1], bare[2]]})), shows("GRU")
+    drawn, same = found.layer()["levels"]["op"], whole.layer()["levels"]["op"]
+    assert (drawn["known"], same["known"]) == ([False, True, False], [True] * 3)
+    assert {b["key"] for b in drawn["boxes"]} == {b["key"] for b in same["boxes"]}
+    for box in same["boxes"]:
+        other = next(b for b in drawn["boxes"] if b["key"] == box["key"])
+        assert (other["x"], other["y"]) == (box["x"], box["y"])
+        assert found.word(other["titles"], 2) == whole.word(box["titles"], 2)
+        for u in range(3):
+            seen = found.reading(other["codes"], u, 2)
+            assert seen == (whole.reading(box["codes"], u, 2) if u == 1 or box["key"] in ("h", "x", "loss") else None)
+
+
+_FED = {"x", "a linear 1", "a linear 2", "a add 1"}
+
+
+@pytest.mark.parametrize(
+    ("cell", "symbol", "boxes", "before"),
+    [
+        ("RNN", "a", _FED, ["h"]),
+        ("RNN", "h", {"h"}, []),
+        ("LSTM", "f", {*_FED, "a split 1", "f sigmoid 1", "c multiply 1"}, ["h", "c"]),
+        ("LSTM", "i", {*_FED, "a split 1", "i sigmoid 1", "g tanh 1", "c multiply 2"}, ["h"]),
+        ("LSTM", "g", {*_FED, "a split 1", "i sigmoid 1", "g tanh 1", "c multiply 2"}, ["h"]),
+        ("LSTM", "C", {"c", "c multiply 1", "c multiply 2"}, ["c"]),
+        ("LSTM", "o", {*_FED, "a split 1", "o sigmoid 1", "h tanh 1", "h"}, ["h"]),
+        ("GRU", "r", {*_FED - {"a add 1"}, "a split 1", "a split 2", "r add 1", "r sigmoid 1", "n multiply 1"}, ["h"]),
+        ("GRU", "z", {*_FED - {"a add 1"}, "a split 1", "a split 2", "z add 1", "z sigmoid 1", "h subtract 1",
+                      "h multiply 2"}, ["h"]),
+        ("GRU", "h", {"h", "h subtract 1", "h multiply 1", "h multiply 2"}, ["h"]),
+    ],
+)  # fmt: skip
+def test_a_highlight_has_the_ops_of_its_gate(cell: str, symbol: str, boxes: set[str], before: list[str]) -> None:
+    drawn = shows(cell).layer()["levels"]["op"]
+    found = next(h for h in drawn["anatomy"]["highlights"] if h["symbol"] == symbol)
+    assert {drawn["boxes"][k]["key"] for k in found["boxes"]} == boxes
+    assert sorted(found["before"]) == sorted(before)
+    inside = boxes | {f"{state}" for state in before}
+    for kind in ("flows", "carried"):
+        for way in (drawn[kind][k] for k in found[kind]):
+            assert way["from"] in inside or way["to"] in boxes
+
+
+@pytest.mark.parametrize("name", ["two layers, both ways", "unequal lengths", "one step"])
+def test_every_highlight_of_odd_walks_has_boxes_and_ways(name: str) -> None:
+    for layer in shows(name).data["cells"][0]["layers"]:
+        drawn = layer["levels"]["op"]
+        for found in drawn["anatomy"]["highlights"]:
+            assert 0 < len(found["boxes"]) < len(drawn["boxes"])
+            assert 0 < len(found["flows"]) < len(drawn["flows"])
+            assert any(row["part"] in found["rows"] for row in drawn["anatomy"]["rows"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "symbols", "equations"),
+    [
+        ("RNN", "ah", ["a_t = W x_t + U h_{t−1} + b", "h_t = tanh(a_t)"]),
+        ("LSTM", "figCoh", ["f_t = σ(W_f x_t + U_f h_{t−1} + b_f)", "i_t = σ(W_i x_t + U_i h_{t−1} + b_i)",
+                            "g_t = tanh(W_g x_t + U_g h_{t−1} + b_g)", "C_t = f_t × C_{t−1} + i_t × g_t",
+                            "o_t = σ(W_o x_t + U_o h_{t−1} + b_o)", "h_t = o_t × tanh(C_t)"]),
+        ("GRU", "rznh", ["r_t = σ(W_r x_t + U_r h_{t−1} + b_r)", "z_t = σ(W_z x_t + U_z h_{t−1} + b_z)",
+                         "n_t = tanh(W_n x_t + b_{in} + r_t × (U_n h_{t−1} + b_{hn}))",
+                         "h_t = (1 − z_t) × n_t + z_t × h_{t−1}"]),
+    ],
+)  # fmt: skip
+def test_the_anatomy_has_the_equations_of_the_textbook(cell: str, symbols: str, equations: list[str]) -> None:
+    drawn = shows(cell).layer()["levels"]["op"]
+    anatomy, keys = drawn["anatomy"], {box["key"] for box in drawn["boxes"]}
+    assert "".join(h["symbol"] for h in anatomy["highlights"]) == symbols
+    assert [plain(row["equation"]) for row in anatomy["rows"]] == equations
+    assert all(row["key"] in keys for row in anatomy["rows"])
+
+
+def test_a_reverse_walk_reads_the_step_after() -> None:
+    layers = shows("two layers, both ways").data["cells"][0]["layers"]
+    last = [plain(layer["levels"]["op"]["anatomy"]["rows"][-1]["equation"]) for layer in layers]
+    assert [text.rpartition(" ")[2] for text in last] == ["h_{t−1}", "h_{t+1}"] * 2
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_ones_own_cell_has_ops_and_no_anatomy(name: str) -> None:
+    record = RECORDS[name]
+    layers = Shown(page({name: [(0, record)]})).data["cells"][0]["layers"]
+    for sequence, layer in zip(record.sequences.values(), layers, strict=True):
+        drawn = layer["levels"]["op"]
+        if record.graph is None or sequence.kernel:
+            assert drawn["why"]
+            continue
+        assert len(drawn["boxes"]) >= 3
+        known = textbook(Facts(record, sequence, sequence.steps - 1)) is not None
+        assert (drawn["anatomy"] is not None) == known
+
+
 # Places and colours
 
 
-@pytest.mark.parametrize("level", ["cell", "gate"])
+@pytest.mark.parametrize("level", ["cell", "gate", "op"])
 @pytest.mark.parametrize("cell", ["RNN", "LSTM", "GRU"])
 def test_boxes_and_wires_stand_where_the_picture_puts_them(cell: str, level: str) -> None:
     record = recorded(cell, every_step=True)
@@ -333,12 +497,13 @@ def test_boxes_and_wires_stand_where_the_picture_puts_them(cell: str, level: str
     size = (frame.right - frame.left, frame.top - frame.bottom)
     assert (drawn["width"], drawn["height"]) == pytest.approx(size, abs=0.01)
     for box in drawn["boxes"]:
-        other = picture.boxes[f"{box['key']}_2"]
+        other = picture.boxes[f"{identifier(box['key'])}_2"]
         sides = (box["x"] - box["width"] / 2, box["y"] - box["height"] / 2, box["x"] + box["width"] / 2)
         places = (other.left - frame.left, frame.top - other.top, other.right - frame.left)
         assert sides == pytest.approx(places, abs=0.02)
     for wire in drawn["flows"]:
-        (other,) = [w for w in picture.wires if (w.tail, w.head) == (f"{wire['from']}_2", f"{wire['to']}_2")]
+        ends = tuple(f"{identifier(wire[end])}_2" for end in ("from", "to"))
+        (other,) = [w for w in picture.wires if (w.tail, w.head) == ends]
         x, y = other.corners[-1]
         assert wire["points"][-2:] == pytest.approx([x - frame.left, frame.top - y], abs=0.02)
         text = other.words["tooltip"].removeprefix("gradient along this way: ")
@@ -442,10 +607,12 @@ def test_every_control_has_a_name() -> None:
 def test_a_page_of_three_cells_100_steps_and_50_updates_is_below_5_megabytes() -> None:
     histories = {}
     for cell in ("RNN", "LSTM", "GRU"):
-        records = history(cell, kernel="fused", keep="steps", steps=100, updates=50, growth=1.01, single=True)
-        histories[cell] = records
+        records = history(cell, steps=100, updates=10, growth=1.05, single=True)
+        histories[cell] = [(u, records[u % 10][1]) for u in range(50)]
     found = Shown(page(histories, labels=["x"] * 100))
     assert len(found.text.encode()) < 5_000_000
+    for k in range(3):
+        assert found.layer(k)["levels"]["op"]["columns"] == [*range(100)]
     assert len(found.data["cells"]) == 3
     last = histories["GRU"][49][1].sequence().readings("h")
     row = found.layer(2)["rows"][0]["codes"]

@@ -14,6 +14,7 @@ import pytest
 
 from minigrad.bptt.surface import Descent, descent, error_surface
 from minigrad.errors import RecordError
+from minigrad.views import draw
 from minigrad.views.picture import Picture
 from minigrad.views.surface import _inside, surface
 from tests.views.test_lens_surface import SURFACES, bowl, walled, ways
@@ -67,6 +68,10 @@ def test_every_surface_is_drawn_by_the_engine(name: str) -> None:
     picture = surface(found, some)
     assert ElementTree.fromstring(picture.svg()).tag.endswith("svg")
     assert max(picture.size) < 1000
+
+
+def test_it_is_drawn_as_the_other_pictures_are() -> None:
+    assert draw.surface is surface
 
 
 @pytest.mark.parametrize("points", [2, 61, 301])

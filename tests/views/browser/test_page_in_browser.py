@@ -16,10 +16,11 @@ import pytest
 
 import minigrad as mg
 from minigrad import bptt, nn
-from minigrad.bptt.record import Reading, kind_of
+from minigrad.bptt.record import Reading, Record, kind_of
 from minigrad.nn.cells import RNNState
 from minigrad.views.page import page
 from minigrad.views.palette import BINS, SPECIAL, look, number, shown
+from minigrad.views.scene import build
 from tests.views.test_layout import RECORDS
 from tests.views.test_page import HOSTILE, LOOKS, history
 
@@ -369,6 +370,236 @@ def test_the_switch_of_levels_shows_strip_cell_and_gate(opened: Opened) -> None:
     assert opened.tab.locator("#graph .box", has_text="z₃₀").count() == 0
 
 
+# Ops
+
+_OPS = {"RNN": "ah", "LSTM": "figCoh"}
+
+
+def scene_of(cell: str, update: int) -> Any:
+    record = HISTORIES[cell][update][1]
+    return build(record, record.sequence(), "op", LABELS, None)
+
+
+def title_of(cell: str, symbol: str) -> str:
+    """The box of the last step that hands on a gate's or a state's value."""
+    return {"a": "a₃₀ = +", "h": "h₃₀ = ×" if cell == "LSTM" else "h₃₀ = tanh", "C": "C₃₀ = +", "g": "g₃₀ = tanh"}.get(
+        symbol, f"{symbol}₃₀ = σ"
+    )
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("cell", ["RNN", "LSTM"])
+def test_every_op_has_the_colour_and_the_numbers_of_the_record(
+    chromium: Any, tmp_path: Path, cell: str, theme: str
+) -> None:
+    found = Opened(chromium, tmp_path / "page.html", sample(), color_scheme=theme)
+    found.choose("cells", cell)
+    found.choose("levels", "op")
+    last = STEPS - 1
+    for update in (0, UPDATES - 1):
+        found.do("u => minigrad.choose({ update: u })", update)
+        step = scene_of(cell, update).steps[last]
+        group = f'#graph g[data-t="{last}"] > '
+        shown_boxes = sorted(zip(found.words(f"{group}.box"), found.fills(f"{group}.box .shape"), strict=True))
+        gradients = {key: [] if key == "loss" else [f"g {shown(card.reading)}"] for key, card in step.cards.items()}
+        assert shown_boxes == sorted(
+            ([card.title, card.line, *gradients[key]], rgb(look(card.reading).fill)) for key, card in step.cards.items()
+        )
+        labels = found.do(
+            "s => [...document.querySelectorAll(s)].map(e => e.getAttribute('aria-label'))", f"{group}.wire"
+        )  # fmt: skip
+        parts = [text.rpartition("this way: ")[2] for text in labels]
+        assert sorted(parts) == sorted(shown(r) for r in (*step.flows.values(), *step.carried.values()))
+        pills = found.fills(f"{group}.pill .shape")
+        assert sorted(pills) == sorted(rgb(look(p.reading).fill) for c in step.cards.values() for p in c.pills)
+    found.close()
+
+
+def test_hovering_an_op_and_its_arrow_shows_their_numbers(opened: Opened) -> None:
+    opened.choose("cells", "LSTM")
+    opened.choose("levels", "op")
+    step = scene_of("LSTM", 0).steps[STEPS - 1]
+    card = step.cards["f sigmoid 1"]
+    opened.tab.locator("#graph .box", has_text="f₃₀ = σ").hover()
+    assert opened.hint.splitlines()[:3] == [
+        "forget gate, sigmoid: f₃₀ = σ", f"t = 30, reads “{LABELS[-1]}”", f"mean value {card.line}"
+    ]
+    assert f"‖∂L/∂f₃₀‖ = {shown(card.reading)} " in opened.hint
+    x, y = opened.do(
+        "() => { const e = document.querySelector('#graph .wire[aria-label*=\"back to f₃₀ = σ\"] .reach');"
+        " const p = e.getPointAtLength(e.getTotalLength() / 2).matrixTransform(e.getScreenCTM()); return [p.x, p.y] }"
+    )
+    opened.tab.mouse.move(x, y)
+    part = shown(step.flows["f sigmoid 1", "c multiply 1"])
+    assert opened.hint.splitlines() == ["from × back to f₃₀ = σ", f"gradient along this way: {part}"]
+
+
+@pytest.mark.parametrize("cell", ["RNN", "LSTM"])
+def test_a_highlighted_gate_stands_out_with_its_equation_and_its_numbers(opened: Opened, cell: str) -> None:
+    opened.choose("cells", cell)
+    opened.choose("levels", "op")
+    assert opened.tab.locator(".faded").count() == 0
+    rows = opened.tab.locator("#equations li")
+    for symbol in _OPS[cell]:
+        opened.choose("highlights", symbol)
+        assert opened.state["highlight"] == symbol
+        own = opened.tab.locator(BOXES, has_text=re.compile(re.escape(title_of(cell, symbol))))
+        faded = opened.tab.locator(f'#graph g[data-t="{STEPS - 1}"] > .box.faded')
+        assert 0 < faded.count() < opened.tab.locator(f'#graph g[data-t="{STEPS - 1}"] > .box').count()
+        # the pre-activation of the RNN is an op like the others
+        assert "faded" not in str(own.first.get_attribute("class"))
+        assert float(opened.do("() => getComputedStyle(document.querySelector('#graph .box.faded')).opacity")) < 0.5
+        strong = [k for k in range(rows.count()) if "faded" not in str(rows.nth(k).get_attribute("class"))]
+        assert 1 <= len(strong) <= 2
+        words = [rows.nth(k).inner_text() for k in strong]
+        assert any(text.splitlines()[1].startswith(symbol) for text in words)
+    opened.choose("highlights", "none")
+    assert opened.tab.locator(".faded").count() == 0
+
+
+def test_the_equation_lives_at_the_chosen_step_and_update(opened: Opened) -> None:
+    opened.choose("cells", "LSTM")
+    opened.choose("levels", "op")
+    opened.choose("highlights", "f")
+    row = opened.tab.locator("#equations li").first
+    for update, t in ((0, STEPS - 1), (2, STEPS - 1), (2, 4), (3, 0)):
+        opened.do("chosen => minigrad.choose(chosen)", {"update": update, "step": t})
+        card = scene_of("LSTM", update).steps[t].cards["f sigmoid 1"]
+        name = f"f{str(t + 1).translate(str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉'))}"
+        assert row.locator(".equation").inner_text() == "ft = σ(Wf xt + Uf ht−1 + bf)"
+        numbers = row.locator(".numbers").inner_text()
+        assert numbers.startswith(f"mean of {name}: {card.line} · ‖∂L/∂{name}‖")
+        assert shown(card.reading).replace("0", "exactly 0", card.reading.kind == "zero") in numbers
+        assert opened.tab.locator("#anatomy_title").inner_text() == f"the forget gate: how much of C{t} stays"
+
+
+def test_keys_choose_the_op_level_and_a_highlight(opened: Opened) -> None:
+    opened.choose("cells", "LSTM")
+    opened.tab.locator("#levels input").nth(1).focus()
+    opened.press("ArrowRight", "ArrowRight")
+    assert opened.state["level"] == "op"
+    opened.tab.locator("#highlights input").first.focus()
+    opened.press("ArrowRight")
+    assert opened.state["highlight"] == "f"
+    opened.press("ArrowRight", "ArrowRight", "ArrowRight")
+    assert opened.state["highlight"] == "C"
+    assert opened.tab.locator("#anatomy_title").inner_text() == "the cell state: what is kept plus what is new"
+    opened.tab.locator('#graph [tabindex="0"]').focus()
+    heard, keys = [], []
+    for _ in range(60):
+        key, label = opened.do("e => [document.activeElement.dataset.key, document.activeElement.ariaLabel]")
+        if keys and key == keys[-1]:
+            break
+        keys.append(key)
+        heard.append(label)
+        opened.press("ArrowDown")
+    assert len(keys) == len(set(keys)) == opened.tab.locator(f'#graph g[data-t="{STEPS - 1}"] > [data-hint]').count()
+    assert any("forget gate, sigmoid: f₃₀ = σ" in label for label in heard)
+    assert any("cell state, multiply: ×" in label for label in heard)
+    opened.press("ArrowLeft", "Enter")
+    assert opened.state["step"] == STEPS - 2
+
+
+def test_without_ops_the_level_is_off_and_says_why(opened: Opened) -> None:
+    assert opened.tab.locator("#why").is_hidden()
+    opened.choose("levels", "op")
+    opened.choose("highlights", "a")
+    opened.choose("cells", "GRU")  # from a kernel
+    assert (opened.state["level"], opened.state["highlight"]) == ("gate", "")
+    assert opened.tab.locator("#levels input").last.is_disabled()
+    assert "this ran in one op, a kernel" in opened.tab.locator("#why").inner_text()
+    assert opened.tab.locator("#highlights").is_hidden()
+    opened.choose("cells", "LSTM")
+    assert opened.tab.locator("#levels input").last.is_enabled()
+    assert opened.tab.locator("#why").is_hidden()
+    opened.choose("levels", "op")
+    assert opened.tab.locator("#anatomy").is_visible()
+
+
+def test_an_update_without_ops_says_so(chromium: Any, tmp_path: Path) -> None:
+    full, bare = HISTORIES["LSTM"], history("LSTM", steps=STEPS, updates=2, keep="steps", growth=2.0, last=True)
+    found = Opened(chromium, tmp_path / "page.html", page({"LSTM": [bare[0], full[1]]}))
+    found.choose("levels", "op")
+    assert "No ops at this update" in found.tab.locator("#note").inner_text()
+    assert found.tab.locator(BOXES, has_text="f₃₀").count() == 0
+    assert "no ops at this step and update" in found.tab.locator("#equations").inner_text()
+    found.tab.locator("#update").press("ArrowRight")
+    assert found.tab.locator("#note").is_hidden()
+    assert found.tab.locator(BOXES, has_text="f₃₀ = σ").count() == 1
+    found.close()
+
+
+def test_a_finger_chooses_the_op_level_and_a_highlight(chromium: Any, tmp_path: Path) -> None:
+    phone = Opened(chromium, tmp_path / "page.html", sample(), viewport={"width": 390, "height": 844}, has_touch=True,
+                   is_mobile=True, color_scheme="dark")  # fmt: skip
+    phone.tab.locator("#cells label", has_text="LSTM").tap()
+    phone.tab.locator("#levels label", has_text="op").tap()
+    phone.tab.locator("#highlights label", has_text="o").last.tap()
+    assert phone.state["highlight"] == "o"
+    phone.tab.locator(BOXES, has_text="o₃₀ = σ").tap()
+    assert "output gate, sigmoid: o₃₀ = σ" in phone.hint
+    graph, equations = (phone.tab.locator(name).bounding_box() for name in ("#graph", "#anatomy"))
+    assert graph["y"] + graph["height"] <= equations["y"]
+    phone.close()
+
+
+# Folded ops
+
+
+@pytest.fixture(params=["LSTM", "reverse", "RNN of 300"])
+def folded(
+    request: pytest.FixtureRequest, chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Opened, Record]]:
+    """The last layer of a page whose op level has room for the steps at both ends alone."""
+    monkeypatch.setattr("minigrad.views.page._MOST", 1)
+    records = {
+        "LSTM": lambda: HISTORIES["LSTM"],
+        "reverse": lambda: history("GRU", steps=STEPS, updates=2, both=True),
+        "RNN of 300": lambda: history("RNN", steps=300, updates=1),
+    }[request.param]()
+    found = Opened(chromium, tmp_path / "page.html", page({"cell": records}))
+    found.do("k => minigrad.choose({ layer: k, level: 'op' })", len(records[0][1].sequences) - 1)
+    yield found, records[0][1]
+    found.close()
+
+
+def test_arrow_keys_go_through_the_folded_steps(folded: tuple[Opened, Record]) -> None:
+    opened, record = folded
+    s = list(record.sequences.values())[-1]
+    lane = s.readings("c" if "c" in s.states else "h")  # the upper one
+    opened.tab.locator('#graph [tabindex="0"]').focus()
+    opened.press("End" if s.reverse else "Home")
+    assert "first state" in opened.hint
+    seen, covered = [], []
+    for _ in range(80):
+        opened.press("ArrowLeft" if s.reverse else "ArrowRight")
+        if seen and opened.hint == seen[-1]:
+            break
+        seen.append(opened.hint)
+        numbers = re.search(r"t = (\d+)(?:…(\d+): the largest)?", opened.hint)
+        assert numbers is not None
+        span = range(int(numbers[1]), int(numbers[2] or numbers[1]) + 1)
+        covered += list(span)[:: -1 if s.reverse else 1]
+        if "folded" in opened.hint:
+            largest = max((lane[t - 1] for t in span), key=lambda r: r.norm)
+            assert shown(largest) in opened.hint
+    assert covered == list(range(1, s.steps + 1))[:: -1 if s.reverse else 1]
+    chunk = math.ceil((s.steps - 8) / 48)
+    assert sum("folded" in text for text in seen) == math.ceil((s.steps - 8) / chunk)
+
+
+def test_a_folded_step_is_chosen_by_a_click_and_says_that_it_is_folded(folded: tuple[Opened, Record]) -> None:
+    opened, record = folded
+    opened.do("() => minigrad.choose({ step: 9 })")
+    chosen = opened.tab.locator("#graph .tile.chosen")
+    assert chosen.count() >= 1
+    assert "folded at this step" in opened.tab.locator("#equations").inner_text()
+    opened.tab.locator("#graph .fold").last.click()
+    assert 3 < opened.state["step"] < record.sequence().steps - 4
+    opened.do("() => minigrad.choose({ step: 1, highlight: 'h' })")
+    assert "mean of h₂" in opened.tab.locator("#equations").inner_text()
+
+
 def test_only_the_steps_in_sight_are_drawn_and_scrolling_brings_the_others(opened: Opened) -> None:
     assert opened.tab.locator("#graph .frame").count() < STEPS
     opened.do("() => { document.querySelector('#graph').scrollLeft = 0; }")
@@ -567,7 +798,7 @@ def test_odd_records_are_drawn_at_every_level(chromium: Any, tmp_path: Path, cel
         records = history(cell, **options)
     found = Opened(chromium, tmp_path / "page.html", page({cell: records}))
     for layer, s in enumerate(records[0][1].sequences.values()):
-        for level in ("strip", "cell", "gate"):
+        for level in ("strip", "cell", "gate", "op"):
             for update in range(len(records)):
                 found.do("chosen => minigrad.choose(chosen)", {"layer": layer, "level": level, "update": update})
                 for selector in ("#map .tile", "#terms .bar", "#norms .bar"):
@@ -576,7 +807,7 @@ def test_odd_records_are_drawn_at_every_level(chromium: Any, tmp_path: Path, cel
                     "() => /NaN|undefined|Infinity/.test(document.querySelector('main').innerHTML"
                     ".replace(/>[^<]*</g, '><').replace(/(aria-label|class)=\"[^\"]*\"/g, ''))"
                 )
-                if level != "strip":
+                if level not in ("strip", "op") or found.state["level"] == "op":
                     steps = min(s.steps, 3)
                     assert found.tab.locator("#graph .frame").count() >= steps
     found.close()
@@ -607,7 +838,7 @@ def test_ones_own_cells_are_drawn_at_every_level(chromium: Any, tmp_path: Path) 
     cells = {name: [(0, record)] for name, record in RECORDS.items()}
     found = Opened(chromium, tmp_path / "page.html", page(cells))
     for k, record in enumerate(RECORDS.values()):
-        for level in ("strip", "cell", "gate"):
+        for level in ("strip", "cell", "gate", "op"):
             found.do("chosen => minigrad.choose(chosen)", {"cell": k, "layer": 0, "level": level})
             if level == "gate" and record.graph is not None:
                 assert found.tab.locator("#graph .wire").count() >= 1
@@ -617,7 +848,8 @@ def test_ones_own_cells_are_drawn_at_every_level(chromium: Any, tmp_path: Path) 
 
 def test_nothing_is_wider_than_a_phone(chromium: Any, tmp_path: Path) -> None:
     phone = Opened(chromium, tmp_path / "page.html", sample(), viewport={"width": 360, "height": 740}, is_mobile=True)
-    for level in ("strip", "cell", "gate"):
+    for level in ("strip", "cell", "gate", "op"):
         phone.choose("levels", level)
+        assert phone.state["level"] == level
         assert phone.do("() => document.documentElement.scrollWidth <= innerWidth")
     phone.close()
