@@ -131,6 +131,13 @@ class Terminal:
             assert self._read() or self.process.poll() is None, f"it ended without {text!r}:\n{self.screen()}"
         return self.screen()
 
+    def see_no_more(self, text: str, seconds: float = 60) -> None:
+        """Wait until a new frame without the text stands on the screen."""
+        end = time.monotonic() + seconds
+        while text in self.screen():
+            assert time.monotonic() < end, f"{text!r} is still shown:\n{self.screen()}"
+            self._read()
+
     def screen(self) -> str:
         """The last whole frame, without its colours."""
         frame = self.written.decode(errors="replace").rpartition("\x1b[H")[2]
