@@ -10,7 +10,7 @@ import numpy as np
 
 from . import nn
 from .engine import Array
-from .errors import CheckpointError, DataError, MinigradError, NonFiniteError
+from .errors import CheckpointError, DataError, MinigradError, NonFiniteError, reason
 from .scope import no_grad
 from .tensor import Tensor
 from .train import load_weights
@@ -163,9 +163,8 @@ class CharacterModel(nn.Module):
             model = cls(characters, **settings)
             load_weights(model, weights)
         except (LookupError, TypeError, ValueError, AttributeError, MinigradError) as error:
-            found = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
             raise CheckpointError(
-                f"the model in this file does not fit together: {found.rstrip('.')}.\n"
+                f"the model in this file does not fit together: {reason(error)}.\n"
                 "  Give a file that minigrad train saved."
             ) from None
         return model

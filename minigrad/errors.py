@@ -17,7 +17,18 @@ __all__ = [
     "RecordError",
     "ShapeError",
     "StaleGraphError",
+    "reason",
 ]
+
+
+def reason(error: Exception) -> str:
+    """Why reading something failed, as the end of a sentence: what is missing, or the error's first line.
+
+    >>> reason(KeyError("loss")), reason(ValueError("it is empty.\\n  Give a text."))
+    ("it has no 'loss'", 'it is empty')
+    """
+    found = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+    return found.rstrip(".")
 
 
 class MinigradError(Exception):

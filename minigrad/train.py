@@ -15,7 +15,7 @@ from .bptt.history import History, StateNorms
 from .clip import Clipping, clip_grad_norm, clip_grad_value
 from .data.chunks import Chunk
 from .engine import Array
-from .errors import CheckpointError, DataError, MinigradError, NonFiniteError
+from .errors import CheckpointError, DataError, MinigradError, NonFiniteError, reason
 from .optim import Optimizer, Update
 from .scope import no_grad
 from .tensor import Tensor
@@ -247,9 +247,8 @@ class Trainer:
                     raise ValueError(f"the state of the generator {name} is of another kind")
                 rng.bit_generator.state = saved
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError, MinigradError) as error:
-            found = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
             raise CheckpointError(
-                f"the saved training does not fit this model and optimizer: {found.rstrip('.')}.\n"
+                f"the saved training does not fit this model and optimizer: {reason(error)}.\n"
                 "  Build both with the settings that it was saved with."
             ) from None
 

@@ -143,16 +143,16 @@ def first_zero(loss: Node) -> Zero | None:
     """
     found: list[Zero] = []
     void = _void(loss)
-    givers: dict[int, list[tuple[Node, Any, int]]] = {}
+    givers: dict[int, tuple[Node, Any, int]] = {}
     summed: dict[int, float] = {}  # what got parts that are not 0, and the largest one's norm
 
     def observe(node: Node, g: Any, parts: Sequence[Any]) -> None:
-        users = givers.pop(node.created, [])
+        giver = givers.pop(node.created, None)
         if found:
             return
         if not _any(g):
-            if not _past(node) and users:
-                found.extend(_handed(node, *users[0], void, summed.get(node.created)))
+            if not _past(node) and giver is not None:
+                found.extend(_handed(node, *giver, void, summed.get(node.created)))
             return
         trace = getattr(parts, "trace", None)
         if isinstance(node.op, Kernel) and trace is not None:
@@ -163,7 +163,7 @@ def first_zero(loss: Node) -> Zero | None:
             if _any(part):
                 summed[parent.created] = max(_norm(part), summed.get(parent.created, 0.0))
             if node.op is not None and node.op.name not in MOVES and parent.created not in givers:
-                givers[parent.created] = [(node, g, k)]
+                givers[parent.created] = (node, g, k)
 
     engine.grad(loss, [], observer=observe)
     return found[0] if found else None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from ..engine import Array, Node, Observer, Parts
-from ..errors import CheckpointError
+from ..errors import CheckpointError, reason
 from ..nn.fused import Kernel
 from ..scope import Run
 from .collect import unique_names
@@ -357,9 +357,8 @@ class History:
         try:
             history.load_state_dict(checkpoint["training"]["history"])
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError, CheckpointError) as error:
-            found = f"it has no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
             raise CheckpointError(
-                f"the history in this file does not fit together: {found.rstrip('.')}.\n"
+                f"the history in this file does not fit together: {reason(error)}.\n"
                 "  Give a file that minigrad train saved."
             ) from None
         return history

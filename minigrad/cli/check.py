@@ -7,18 +7,17 @@ import argparse
 from rich.text import Text
 
 from ..course.attempt import Attempt
-from ..course.page import plain, wrapped
+from ..course.page import put
 from ..course.practise import told
 from ..terminal import Output
-from .course import asked
+from .course import add_lesson, asked
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser this command's options."""
-    add = parser.add_argument
-    add("lesson", metavar="N", nargs="?", help="7, 07 or 07_gradient_clipping; default: the current one")
+    add_lesson(parser, "default: the current one")
     parser.epilog = "Exit status: 0 solved; 1 not solved; 2 bad input; 130 Ctrl-C."
 
 
@@ -33,9 +32,7 @@ def run(args: argparse.Namespace) -> int:
     outcome = Attempt(lesson, book.exercise(lesson)).wait()
     console = Output()
     console.print(Text(f"{lesson.number:02d} · {lesson.title}", "bold cyan"))
-    for line in plain(told(outcome), ascii_only=console.options.ascii_only):
-        for part in wrapped(line, console.width):
-            console.print(part)
+    put(console, told(outcome))
     if not outcome.solved:
         if lesson.hints:
             console.print(Text(f"A hint: minigrad hint {lesson.number}", "dim"))

@@ -13,7 +13,7 @@ from ..course.workbook import DEFAULT, Prepared, Workbook, prepare
 from ..errors import LessonError
 from ..terminal import Output, word
 
-__all__ = ["add_arguments", "asked", "no_copy", "run"]
+__all__ = ["add_arguments", "add_lesson", "asked", "no_copy", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +62,11 @@ def run(args: argparse.Namespace) -> int:
         prepare(folder)
         book = Workbook(folder.absolute())
     return watch(book)
+
+
+def add_lesson(parser: argparse.ArgumentParser, without: str) -> None:
+    """Let a command name a lesson, or say what it does without one."""
+    parser.add_argument("lesson", metavar="N", nargs="?", help=f"7, 07 or 07_gradient_clipping; {without}")
 
 
 def asked(number: str | None) -> tuple[Workbook, Lesson]:

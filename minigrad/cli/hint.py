@@ -8,15 +8,14 @@ from rich.text import Text
 
 from ..course.page import wrapped
 from ..terminal import Output
-from .course import asked
+from .course import add_lesson, asked
 
 __all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser this command's options."""
-    add = parser.add_argument
-    add("lesson", metavar="N", nargs="?", help="7, 07 or 07_gradient_clipping; default: the current one")
+    add_lesson(parser, "default: the current one")
     parser.epilog = "Each call gives the next one; after the last, all are shown.\n\nExit status: 0; 2 bad input."
 
 

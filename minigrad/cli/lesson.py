@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.text import Text
 
-from ..course.manifest import called, lessons
-from ..course.page import wrapped
+from ..course.manifest import Lesson, called, lessons
+from ..course.page import WIDE, wrapped
 from ..course.session import tell
 from ..course.workbook import Workbook
 from ..errors import LessonError
 from ..terminal import Output
 from .arguments import whole
+from .course import add_lesson
 
 __all__ = ["add_arguments", "run"]
-
-_WIDE = 96  # a line of prose is not read beyond
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser this command's options."""
+    add_lesson(parser, "without one, all are listed")
     add = parser.add_argument
-    add("lesson", metavar="N", nargs="?", help="7, 07 or 07_gradient_clipping; without one, all are listed")
     add("--no-pause", action="store_true", help="go straight through")
     add("--seed", metavar="S", type=whole(0), help="of the random numbers; default: 0")
     add("--pictures", metavar="DIR", help="where pictures go; default: pictures/NN_slug")
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if args.lesson is None:
         if args.no_pause or args.seed is not None or args.pictures is not None:
             raise LessonError("lesson: there is nothing to run.\n  Give the number of a lesson, too.")
-        _list(book)
+        _list(book, course)
         return 0
     words = ["--no-pause"] if args.no_pause else []
     words += [f"--seed={args.seed}"] if args.seed is not None else []
@@ -54,13 +54,12 @@ def run(args: argparse.Namespace) -> int:
     return tell(book, called(args.lesson, course), words)
 
 
-def _list(book: Workbook | None) -> None:
-    course = book.course if book else lessons()
+def _list(book: Workbook | None, course: Sequence[Lesson]) -> None:
     solved = book.progress().solved if book else {}
     console = Output()
     for lesson in course:
         day = solved.get(lesson.folder.name)
         facts = f"  at most {lesson.seconds} s" + (f", solved {day}" if day else "")
         console.print(Text.assemble(f"{lesson.number:2d}  ", (lesson.title, "bold"), (facts, "dim")))
-        for line in wrapped(Text(f"    {lesson.teaches}"), min(console.width, _WIDE)):
+        for line in wrapped(Text(f"    {lesson.teaches}"), min(console.width, WIDE)):
             console.print(line)

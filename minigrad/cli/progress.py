@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
         name = lesson.folder.name
         line = row(lesson, solved=name in said.solved, current=lesson == current)
         facts = [f"solved {said.solved[name]}"] if name in said.solved else []
-        seen = book.hints_seen(lesson)
+        seen = said.seen(lesson)
         facts += [f"{seen} of {len(lesson.hints)} hints seen"] if seen else []
         if facts:
             line.append(f"  {', '.join(facts)}", "dim")

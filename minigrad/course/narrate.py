@@ -27,11 +27,11 @@ from ..errors import ClaimError, MinigradError
 from ..terminal import Output, one_line
 from ..views.picture import Picture
 from .manifest import Lesson, lesson_in
+from .page import WIDE
 from .practise import forgiving, lesson_of
 
 __all__ = ["Narrator", "narrate"]
 
-_WIDE = 96  # a line of prose is not read beyond
 _THEME = Theme({"markdown.code": "bold cyan"})  # without rich's black box, which stands out on a light terminal
 
 
@@ -132,9 +132,9 @@ class Narrator:
 
     @property
     def _width(self) -> int:
-        return min(_WIDE, self._console.width)
+        return min(WIDE, self._console.width)
 
-    def _put(self, thing: RenderableType, *, width: int | None = _WIDE) -> None:
+    def _put(self, thing: RenderableType, *, width: int | None = WIDE) -> None:
         """Show a thing below an empty line; a width of None lets it be as wide as the terminal."""
         self._console.print()
         self._console.print(_Trimmed(thing), width=min(width or self._console.width, self._console.width))

@@ -10,7 +10,10 @@ from rich.text import Text
 
 from .manifest import Lesson
 
-__all__ = ["bar", "cut", "plain", "relative", "row", "wrapped"]
+__all__ = ["WIDE", "bar", "cut", "plain", "put", "relative", "row", "wrapped"]
+
+WIDE = 96
+"""A line of prose is not read beyond."""
 
 _SPELLED = str.maketrans("✓✗·…▶▼▲█░─", "+x-.>v^#.-")
 _SHAPE = Console(width=80)  # wraps
@@ -43,6 +46,13 @@ def plain(texts: Iterable[Text], *, ascii_only: bool) -> list[Text]:
         for line in lines:
             line.plain = line.plain.translate(_SPELLED)
     return lines
+
+
+def put(console: Console, texts: Iterable[Text]) -> None:
+    """Print lines, wrapped, in letters that the terminal has."""
+    for line in plain(texts, ascii_only=console.options.ascii_only):
+        for part in wrapped(line, console.width):
+            console.print(part)
 
 
 def wrapped(text: Text, width: int) -> list[Text]:

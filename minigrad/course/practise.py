@@ -17,7 +17,7 @@ from ..errors import HoleError, LessonError, MismatchError
 from ..terminal import Output, escaped
 from .judge import Judge
 from .manifest import Lesson, lessons
-from .page import plain, wrapped
+from .page import put
 
 __all__ = ["Outcome", "examine", "forgiving", "lesson_of", "load", "practise", "told"]
 
@@ -124,10 +124,7 @@ def practise(file: str) -> None:
     exercise = Path(file).resolve()
     forgiving()
     outcome = examine(lesson_of(exercise.parent), exercise)
-    console = Output()
-    for line in plain(told(outcome), ascii_only=console.options.ascii_only):
-        for part in wrapped(line, console.width):
-            console.print(part)
+    put(Output(), told(outcome))
     if not outcome.solved:
         sys.exit(1)
 

@@ -40,6 +40,10 @@ class Progress(NamedTuple):
     solved: dict[str, str] = {}  # noqa: RUF012  (nobody changes it)
     hints: dict[str, int] = {}  # noqa: RUF012
 
+    def seen(self, lesson: Lesson) -> int:
+        """How many of a lesson's hints have been seen."""
+        return min(self.hints.get(lesson.folder.name, 0), len(lesson.hints))
+
 
 class Prepared(NamedTuple):
     """What `prepare` did.
@@ -137,7 +141,7 @@ class Workbook:
 
     def hints_seen(self, lesson: Lesson) -> int:
         """How many of its hints have been seen."""
-        return min(self.progress().hints.get(lesson.folder.name, 0), len(lesson.hints))
+        return self.progress().seen(lesson)
 
     def go(self, lesson: Lesson) -> None:
         """Work at this lesson from now on."""
