@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import minigrad
@@ -122,6 +123,15 @@ class Terminal:
 
     def press(self, keys: str) -> None:
         os.write(self._fd, keys.encode())
+
+    def interrupt(self, done: Callable[[], bool], seconds: float = 60) -> None:
+        """Press Ctrl-C, after 5 s again: one that arrives between a prompt and its read leaves the read waiting."""
+        end = time.monotonic() + seconds
+        while not done() and time.monotonic() < end:
+            self.press("\x03")
+            again = time.monotonic() + 5
+            while not done() and time.monotonic() < again:
+                self._read()
 
     def see(self, text: str, seconds: float = 60) -> str:
         """Wait until the text is on the screen; gives the screen."""
