@@ -327,6 +327,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_the_old_file_or_the_new_one_whole(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     target.write_bytes(b"-" * 100_000)

@@ -29,6 +29,7 @@ def command(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_command_runs_every_measure_within_80_columns_and_writes_nothing():
     before = run.README.read_text("utf8")
     done = command("--tiny")

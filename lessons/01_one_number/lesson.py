@@ -150,6 +150,10 @@ def lesson(lesson: Narrator) -> None:
     lesson.step("2. The chain rule: multiply along a path, add where paths meet")
     lesson.formula("dL/dparent  =  Σ over all uses of the parent   dL/dnode · dnode/dparent")
     lesson.source(backward)
+    lesson.say("""
+        `users_first` puts every node behind all nodes that use it. What `adds`, `waits` and `shrinks` are good for is
+        seen in step 4, where each of them is left out once.
+    """)
     inputs = {"a": np.array(a), "b": np.array(b)}
     y = once_twice(**{name: Number(value, name) for name, value in inputs.items()})
     gradients = {node.name: float(g) for node, g in backward(y).items()}
@@ -170,8 +174,9 @@ def lesson(lesson: Narrator) -> None:
     lesson.picture("before", draw.graph(mg.bptt.record(loss)), "The graph before: grey, no gradient is known.")
     record = mg.bptt.backward(loss, keep="ops")
     lesson.picture("after", draw.graph(record), """
-        The graph after `backward`: read it from the result back to the left. Three arrows come back to **a**;
-        the two from a·a lie on each other. Rest the mouse on them: their numbers are the three parts of its gradient.
+        The graph after `backward`: read it from the result back to the left. In each box stand the value and, as g,
+        its gradient. Three arrows come back to **a**, one from a·b and two from a·a. Rest the mouse on them: their
+        numbers are the three parts of its gradient.
     """)
     lesson.claim("the engine of the package gives the same gradients",
                  ta.grad is not None and math.isclose(float(ta.grad), gradients["a"]))  # fmt: skip
@@ -186,7 +191,7 @@ def lesson(lesson: Narrator) -> None:
     """)
     rows = {"a": lesson.rng(1).uniform(0.3, 0.9, (1, 2)), "b": lesson.rng(2).uniform(0.3, 0.9, (3, 2))}
     wrong = {
-        "`=` in place of `+=`": (once_twice, first_wrong(once_twice, inputs, adds=False)),
+        "= in place of +=": (once_twice, first_wrong(once_twice, inputs, adds=False)),
         "does not wait": (waits_for_all, first_wrong(waits_for_all, inputs, waits=False)),
         "forgets broadcasting": (repeated, first_wrong(repeated, rows, shrinks=False)),
     }
@@ -196,7 +201,7 @@ def lesson(lesson: Narrator) -> None:
         table.add_row(name, symbols, node)
     lesson.show(table)
     lesson.claim("with = the first wrong gradient is that of a: it is the only node that is used more than once",
-                 wrong["`=` in place of `+=`"][1] == "a")  # fmt: skip
+                 wrong["= in place of +="][1] == "a")  # fmt: skip
     y = waits_for_all(Number(a, "a"), c := Number(b, "b"))
     lesson.claim("an engine that does not wait passes a·b's gradient on before its second half is there: b, behind "
                  "it, gets too little", wrong["does not wait"][1] == "b"

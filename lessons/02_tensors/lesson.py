@@ -223,7 +223,7 @@ def lesson(lesson: Narrator) -> None:
         right class, *cross entropy*. What comes back is as simple as it can be: the probabilities, less 1 at the right
         class (and divided by N, where the loss is a mean over N samples).
     """)
-    lesson.formula("p = softmax(s) = exp(s) / Σ exp(s)    L = -log p[right]",
+    lesson.formula("p = softmax(s) = exp(s) / Σ exp(s)    L = -log p[right]    (log: natural)",
                    "dL/ds = p - onehot(right)            onehot: 1 at the right class, 0 elsewhere")
     inputs, right = rng.standard_normal((4, 3)), np.array([0, 2, 1, 2])
     weight, bias = (mg.Tensor(rng.uniform(-1, 1, shape), requires_grad=True, name=name)
@@ -256,14 +256,15 @@ def lesson(lesson: Narrator) -> None:
     lesson.claim("a fresh layer begins within 0.2 of log V, and one with loud weights far above it",
                  all(abs(fresh[v] - math.log(v)) < 0.2 and loud[v] > 1.5 * math.log(v) for v in fresh))  # fmt: skip
     summed = nn.cross_entropy(mg.Tensor(np.zeros((25, 65))), rng.integers(0, 65, 25), reduction="sum").item()
-    lesson.claim(f"25 characters out of 65, scores all 0: {summed:.2f}, where Karpathy's min-char-rnn begins",
+    lesson.claim(f"25 characters out of 65, scores all 0: {summed:.2f}, where Karpathy's min-char-rnn, a "
+                 "well-known small language model, begins",
                  abs(summed - 104.36) < 0.005)  # fmt: skip
 
     lesson.step("5. All of it at once: two moons")
     lesson.say("""
-        micrograd ends with a network that tells two half circles apart. The same here: three layers,
-        relu(x) = max(x, 0) between them, 100 updates, and every gradient from the rules above. In the map o and x are
-        the points of the two moons; where it has colons, the network says x.
+        micrograd, Karpathy's engine of single numbers, ends with a network that tells two half circles apart. The same
+        here: three layers, relu(x) = max(x, 0) between them, 100 updates, and every gradient from the rules above. In
+        the map o and x are the points of the two moons; where it has colons, the network says x.
     """)
     network, (points, moons) = Network(lesson.rng(1)), two_moons(lesson.rng(2))
     loss_at_end = train(network, points, moons)

@@ -26,17 +26,20 @@ def check(work: Any, judge: Judge) -> None:
             ("with large x: tanh ends at 1", 50 * x[0], h),
         ):
             right, _ = rnn(one[np.newaxis], state[np.newaxis])
-            judge.equal(f"one step {what}, {sizes}", work.step(one, state, *weights), right[0])
+            judge.equal(f"step, {what}, {sizes}", work.step(one, state, *weights), right[0])
 
         states = rnn(x)[0].numpy()
         found = work.read(x, *weights)
-        judge.equal(f"the shape of all states, {sizes}", np.shape(found), states.shape)
+        judge.true(f"read gives states of the shape (T, N, H), {sizes}", np.shape(found) == states.shape,
+                   f"the shape {np.shape(found)}")  # fmt: skip
         named = [{f"h_{t + 1}": s[t] for t in range(steps)} for s in (found, states)]
-        judge.in_order(f"the states of a series, {sizes}", *named)
+        judge.in_order(f"read, the states of a series, {sizes}", *named)
 
-        judge.equal(f"the number of parameters, C={features}, H={hidden}", work.size(features, hidden),
-                    sum(w.size for w in weights))  # fmt: skip
+        judge.equal(f"size: all the numbers in w_ih, w_hh and b, C={features}, H={hidden}",
+                    work.size(features, hidden), sum(w.size for w in weights))  # fmt: skip
 
+        if steps == 1:
+            _goes_in(work, judge)
         w_out = rng.uniform(-1, 1, (features, hidden))
         said, state, x_t = [], h, x[0]
         for _ in range(3):
@@ -45,4 +48,25 @@ def check(work: Any, judge: Judge) -> None:
             said.append(x_t)
         found = work.tell(x[0], h, *weights, w_out, 3)
         named = [{f"y_{t + 1}": y[t] for t in range(3)} for y in (found, said)]
-        judge.in_order(f"one to many, 3 steps from one input, {sizes}", *named)
+        judge.in_order(f"tell, 3 outputs from one input, {sizes}", *named)
+
+
+def _goes_in(work: Any, judge: Judge) -> None:
+    """What tell hands to step, which only counts here: its state is 1, then 2, then 3 everywhere."""
+    given: list[Any] = []
+
+    def counts(x: Any, h: Any, *_: Any, **__: Any) -> Any:
+        given.append(x)
+        return np.full((1, 3), float(len(given)))
+
+    own, work.step = work.step, counts
+    try:
+        work.tell(np.array([[0.5, 0.25]]), np.zeros((1, 3)), None, None, None, np.ones((2, 3)), 3)
+    finally:
+        work.step = own
+    if given:  # else tell has a step of its own
+        counted = "(tried with a step that only counts, h_t = t, and w_out = 1, so y_t = 3 t)"
+        right = [np.array([[0.5, 0.25]]), np.full((1, 2), 3.0), np.full((1, 2), 6.0)]
+        for k, (found, expected) in enumerate(zip(given, right), 1):
+            what = f"y_{k - 1}, which it has just said" if k > 1 else "the x that is given"
+            judge.equal(f"tell: step {k} reads {what} {counted}", found, expected)

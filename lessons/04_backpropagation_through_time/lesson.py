@@ -107,7 +107,10 @@ def lesson(lesson: Narrator) -> None:
 
     lesson.step("2. The terms, step by step")
     lesson.formula("dL/dW_hh = Σ_t term_t      term_t = dL/da_t h_{t-1}ᵀ      h_t = tanh(a_t)")
-    lesson.say("minigrad keeps these terms when it walks back. This is what each step adds:")
+    lesson.say("""
+        minigrad keeps these terms when it walks back. This is what each step adds. (The bars show ‖term‖ once more, as
+        a logarithm: empty is the first number above them, full the second.)
+    """)
     readout.zero_grad()
     states, _ = rnn(x)
     record = bptt.backward(nn.cross_entropy(readout.forward(states[-1]), target), keep="ops")
@@ -137,7 +140,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.formula(
         "o_t = W_qh h_t + b_q                  the output of step t, and its loss",
         "dL/dh_t  = W_qhᵀ dL/do_t + W_hhᵀ dL/da_{t+1}",
-        "dL/da_t  = (1 - h_t²) ∘ dL/dh_t",
+        "dL/da_t  = (1 - h_t²) ⊙ dL/dh_t       ⊙: number by number",
         "dL/dW_hh = Σ_t dL/da_t h_{t-1}ᵀ       dL/dW_ih = Σ_t dL/da_t x_tᵀ",
         "dL/db    = Σ_t dL/da_t",
     )

@@ -82,7 +82,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.say("""
         The report of this step. (The loss is a mean over 25 steps, so each step's share is a 25th of it. *Vanishing*,
         decades and what arrives are lesson 6's words; here only look that every step has a loss. The embedding is a row
-        of 16 learnt numbers for each character.)
+        of 16 learnt numbers for each character. The optimizer is Adam: lesson 8 has a sentence on it.)
     """)
     lesson.show(report.gradients(record))
     labels = [visible(text.characters[k]) for k in training[:25]]
@@ -105,8 +105,9 @@ def lesson(lesson: Narrator) -> None:
         table.add_row(name, f"{loss:.3f}", f"{np.exp(loss):.1f}", style="bold" if name == "this network" else "")
     lesson.show(table)
     lesson.say("""
-        A 3-gram counts which character followed each pair of characters. It looks two characters back, not
-        further. The network has no such bound, but it has to *learn* to look back.
+        *Uniform* holds all characters for equally likely, a *unigram* counts how often each occurs, a *3-gram* which
+        character followed each pair of characters: it looks two characters back, not further. The network has no such
+        bound, but it has to *learn* to look back.
     """)
     bigram = counted.ngrams[2]
     lesson.claim(f"after {UPDATES} updates the network is better than any model of character pairs: "

@@ -80,6 +80,10 @@ def lesson(lesson: Narrator) -> None:
     )
 
     lesson.step("1. One step back is one matrix")
+    lesson.say("""
+        How much does every number of h_t move when one of h_(t-1) moves? H times H derivatives, which stand in one
+        matrix, the **Jacobian** J_t of step t: row i for h_t[i], column j for h_(t-1)[j].
+    """)
     lesson.formula(
         "h_t = tanh(W_hh h_(t-1) + W_ih x_t + b)",
         "J_t = dh_t/dh_(t-1) = diag(1 - h_t²) W_hh",
@@ -101,6 +105,7 @@ def lesson(lesson: Narrator) -> None:
                  np.allclose(J, by_hand, rtol=0, atol=1e-12))  # fmt: skip
     lesson.claim(f"their product carries dL/dh_50 to the dL/dh_1 that backward recorded: its norm is {arrived:.2e}",
                  np.allclose(gradient, first, rtol=1e-9, atol=0))  # fmt: skip
+    lesson.say("The report of this network. (A *decade* is a factor of ten.)")
     lesson.show(report.gradients(record))
     lesson.picture("fifty_steps", draw.unrolled(record, "strip"), """
         One tile a step, the loss at the right. Read the row **h** from right to left: this network starts as PyTorch's
@@ -118,7 +123,8 @@ def lesson(lesson: Narrator) -> None:
         - the **spectral radius** `ρ`, the largest eigenvalue's size: by how much a step stretches *in the long run*.
           (An eigenvector is a direction that `W_hh` only stretches; the factor is its eigenvalue.)
 
-        Four random (Gaussian) matrices, scaled to a spectral radius, and a random orthogonal one:
+        Four random (Gaussian) matrices, scaled to a spectral radius, and a random *orthogonal* one, which turns
+        vectors and keeps their lengths:
     """)
     matrices = {f"ρ = {rho}": gaussian(lesson.rng(1), rho) for rho in (0.5, 0.9, 1.1, 1.5)}
     matrices["orthogonal"] = nn.init.initialise("orthogonal", lesson.rng(2), blocks=1, rows=H, columns=H)
@@ -152,7 +158,7 @@ def lesson(lesson: Narrator) -> None:
     h_0 = 0.1 * lesson.rng(3).standard_normal(H)
     awake = {rho: walk(gaussian(lesson.rng(1), rho), h_0) for rho in (0.5, 0.9, 1.5, 4.0)}
     table = Table("ρ", "σ_max", "mean 1 - h²", *(f"{lag} steps" if lag > 1 else "1 step" for lag in LAGS), "bound",
-                  title="‖dh_T/dh_k‖ awake")  # fmt: skip
+                  title="‖dh_T/dh_k‖ awake; bound: (γ σ_max)^50")  # fmt: skip
     curves = {rho: jacobian_curves(r) for rho, r in awake.items()}
     for rho, c in curves.items():
         (size,) = c.weight_norms.values()

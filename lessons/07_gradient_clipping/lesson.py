@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
 import minigrad as mg
-from minigrad import Tensor, bptt, clip_grad_norm, clip_grad_value, optim
+from minigrad import Tensor, bptt, clip_grad_norm, clip_grad_value, nn, optim
+from minigrad.bptt.history import History
 from minigrad.bptt.surface import descent, error_surface, wall
 from minigrad.bptt.thresholds import clipping_effects, norms_over_training
 from minigrad.character import CharacterModel
 from minigrad.course import Narrator, narrate
-from minigrad.data.chunks import Chunks
+from minigrad.data import tasks
+from minigrad.data.chunks import Chunk, Chunks
 from minigrad.data.text import read_text, visible
 from minigrad.train import Trainer
 from minigrad.views import draw, lens
@@ -22,6 +26,7 @@ from minigrad.views.surface import surface as draw_surface
 
 Array = npt.NDArray[np.float64]
 H, STEPS = 64, 40
+UPDATES, OUT, LR = 300, 60, 0.3  # of the training runs; one of them is clipped for OUT updates only
 PLATEAU = (1 - 0.7) ** 2  # the wall's error once sigmoid(x_T) is 1
 
 
@@ -55,6 +60,49 @@ def put(model: CharacterModel, gradient: dict[str, Array]) -> None:
 def terms(record: bptt.Record, weight: str) -> Array:
     """What every step adds to the gradient of a weight, (T, *its shape)."""
     return np.array([term.array() for term in record.parameters[weight].terms], np.float64)
+
+
+class Order(nn.Module):
+    """A plain RNN reads a sequence; four scores from its last state."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rnn = nn.RNN(6, 32, init="orthogonal", rng=rng)
+        self.readout = nn.Linear(32, len(tasks.ORDER_CLASSES), rng=rng)
+
+    def loss(self, inputs: Any, targets: Any, state: Any = None, *, reduction: str = "mean") -> tuple[Tensor, None]:
+        _, h = self.rnn(tasks.one_hot(inputs, 6))
+        return nn.cross_entropy(self.readout(h[-1]), targets, reduction=reduction), None
+
+
+class Fresh:
+    """New sequences for every update."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def next(self) -> Chunk:
+        task = tasks.temporal_order(20, 32, rng=self.rng)
+        return Chunk(task.inputs, task.targets, fresh=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.rng.bit_generator.state = state["rng"]
+
+
+def trained(
+    lesson: Narrator, clip_norm: float | None, until: int = UPDATES
+) -> History:
+    """SGD with this threshold, and after so many updates with none."""
+    model = Order(lesson.rng(5))
+    sgd = optim.SGD(model.parameters(), lr=LR)
+    stream = Fresh(lesson.rng(6))
+    trainer = Trainer(model, sgd, stream, clip_norm=clip_norm, norms_every=2)
+    trainer.run(until)
+    trainer.clip_norm = None
+    trainer.run(UPDATES)
+    return trainer.history
 
 
 def lesson(lesson: Narrator) -> None:
@@ -189,7 +237,56 @@ def lesson(lesson: Narrator) -> None:
     lesson.claim(f"half the mean norm would clip {low:.0%} of the updates, the mean {middle:.0%}, ten times the mean "
                  f"{high:.0%}: a fuse for the exception", low > 0.8 and 0.2 < middle < 0.8 and high < 0.05)  # fmt: skip
 
-    lesson.step("5. What clipping does not cure")
+    lesson.step("5. A training run: with the fuse, without it, and with the fuse taken out")
+    lesson.say(f"""
+        Now a task that needs a memory, *temporal order* (Pascanu et al., section 4.1.1): of 20 symbols two count, an A
+        or a B near the beginning and another one in the middle. At the end a plain RNN should say which they were: AA,
+        AB, BA or BB. Guessing costs log 4 = {math.log(4):.2f} nats. `W_hh` starts orthogonal, so that the gradient
+        gets that far (lesson 6). Each update is `p ← p - lr · g`, with lr = {LR}.
+
+        Three runs from the same weights, on the same sequences: clipped by norm at C = 1; never clipped; clipped for
+        {OUT} updates and then no more. (`Trainer` repeats lesson 5's training step and keeps a history.)
+    """)
+    lesson.source(trained)
+    gone = f"clipped up to {OUT}"
+    runs = {"clipped": trained(lesson, 1.0), "never clipped": trained(lesson, None), gone: trained(lesson, 1.0, OUT)}
+    table = Table("run", f"loss at {OUT}", f"loss at {UPDATES}", "largest ‖g‖", "clipping fired",
+                  title=f"losses: in nats, means of the 10 updates up to {OUT} and {UPDATES}")  # fmt: skip
+    at_end = {}
+    for name, run in runs.items():
+        losses, norms_before = run.columns["loss"], run.columns["norm_before"]
+        at_end[name] = float(np.mean(losses[-10:]))
+        fired = norms_over_training(norms_before, run.columns["norm_after"]).fired_share
+        table.add_row(name, f"{np.mean(losses[OUT - 10 : OUT]):.2f}", f"{at_end[name]:.3f}", f"{max(norms_before):.1f}",
+                      f"{fired:.0%} of {UPDATES}")  # fmt: skip
+    lesson.show(table)
+    clipped_run, never, taken_out = (run.columns for run in runs.values())
+    first = clipped_run["fired"].index(1)
+    lesson.claim(f"up to update {first + 1} the first two runs are the same to the last bit; there ‖g‖ = "
+                 f"{clipped_run['norm_before'][first]:.2f} is longer than C for the first time",
+                 clipped_run["loss"][: first + 1] == never["loss"][: first + 1]
+                 and clipped_run["norm_before"][first] > 1)  # fmt: skip
+    lesson.claim(f"clipped, it learns: loss {at_end['clipped']:.3f}; never clipped, it ends at "
+                 f"{at_end['never clipped']:.2f}: guessing does as well",
+                 at_end["clipped"] < 0.05 and at_end["never clipped"] > 1.25)  # fmt: skip
+    lesson.claim(f"the fuse was needed while it learnt, at {np.mean(clipped_run['fired'][:OUT]):.0%} of the first "
+                 f"{OUT} updates, and at none of the last 50",
+                 np.mean(clipped_run["fired"][:OUT]) > 0.5 and not any(clipped_run["fired"][-50:]))  # fmt: skip
+    loss, g = (np.array(taken_out[column]) for column in ("loss", "norm_before"))
+    lost = OUT + int(np.argmax(loss[OUT:] > math.log(4)))  # the first loss above guessing is that of update lost + 1
+    lesson.claim(f"with the fuse taken out, update {lost} has ‖g‖ = {g[lost - 1]:.1f} and moves the weights by "
+                 f"lr · ‖g‖ = {LR * g[lost - 1]:.1f}, where lr · C = {LR} was the most. The loss was "
+                 f"{loss[lost - 1]:.2f}, is {loss[lost]:.2f} at the next update, and ends at {at_end[gone]:.2f}: all "
+                 "that it knew is gone", lost < OUT + 10 and loss[lost] > math.log(4) and g[lost - 1] > 1
+                 and at_end[gone] > 1.25)  # fmt: skip
+    lesson.say(f"""
+        That third run, {UPDATES // 10} updates a line, with a tile for each of the 20 steps. The line that begins at
+        update {OUT + 1} is the first without the fuse: look at its loss. (Where tiles fade to the left, the gradient
+        has vanished on the way: behind the wall that may happen too.)
+    """)
+    lesson.show(lens.history(runs[gone], rows=10))
+
+    lesson.step("6. What clipping does not cure")
     lesson.say("""
         Often one reads that clipping prevents exploding *and vanishing* gradients. Take the usual starting matrix,
         with which the gradient vanishes, and clip it in every way.
@@ -228,8 +325,10 @@ def lesson(lesson: Narrator) -> None:
 
     lesson.answer(
         "Limit the **length** of the whole gradient: `g · min(1, C / ‖g‖)`. The direction stays, and no update is "
-        "longer than `lr · C`: a fuse against the wall. **It cures nothing that vanishes**: what every step in the "
-        "past has to say stays as faint beside the last one as it was. What helps there begins in lesson 9."
+        "longer than `lr · C`: a fuse against the wall. In training it made the difference between a loss of "
+        f"{at_end['clipped']:.3f} and one of {at_end['never clipped']:.2f}. **It cures nothing that vanishes**: what "
+        "every step in the past has to say stays as faint beside the last one as it was. What helps there begins in "
+        "lesson 9."
     )
 
 

@@ -155,6 +155,10 @@ def lesson(lesson: Narrator) -> None:
         the chunk has at least six steps, and with exactly six only for the last of them.
     """)
     lesson.source(train)
+    lesson.say("""
+        `optim.Adam` (Kingma & Ba 2015) goes downhill as SGD does, but with a step of its own for each weight: lr times
+        the running mean of its gradient, divided by the root of the running mean of its square.
+    """)
     bits = lesson.rng(4).integers(0, 2, (4000, 16))
     table, left = Table("k", "losses that reach their bit", "loss at the end (1 = guessing)"), {}
     for k in (3, 5, 6, 12):

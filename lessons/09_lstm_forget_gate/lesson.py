@@ -84,6 +84,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.formula(
         "f_t = σ(W_f · [h_{t-1}, x_t] + b_f)      a number for each unit, 0 to 1",
         "C_t = f_t ⊙ C_{t-1} + …                  what is written: lesson 10",
+        "σ: the sigmoid, 1 / (1 + e^-a)           ⊙: number by number",
     )
     model = CharacterModel(text.characters, "lstm", hidden=32, embedding=16, kernel="steps", rng=lesson.rng(3))
     record = bptt.backward(model.last_loss(ids[:-1, np.newaxis], ids[-1:]), keep="ops")
@@ -108,7 +109,8 @@ def lesson(lesson: Narrator) -> None:
     """)
     lesson.source(carried)
     lesson.formula("f^n = 1/2      n = ln 2 / -ln f      the half-life")
-    table = Table("f", "after 10 steps", "after 20", "after 50", "grad., 50", "half-life")
+    table = Table("f", "after 10 steps", "after 20", "after 50", "gradient, 50", "half-life",
+                  title="What is left of C after so many steps, of the gradient after 50")  # fmt: skip
     exact = True
     for f in (0.5, 0.73, 0.9, 0.99):
         c, gradient = carried(f, 100)
@@ -182,7 +184,7 @@ def lesson(lesson: Narrator) -> None:
     letters = [visible(c) for c in text.text[cut + 2000 :][:STEPS]]
     lesson.picture("gates", draw.unrolled(part, "gate", labels=letters), """
         The trained network, gate by gate, the middle folded. Follow the lane of C at the top, from
-        right to left: an arrow from C_t to C_{{t-1}} multiplies by f_t and by nothing else. The box f below it is where
+        right to left: an arrow from C_t to C_{t-1} multiplies by f_t and by nothing else. The box f below it is where
         the gradient of the gate itself goes.
     """)
     lesson.answer(f"""

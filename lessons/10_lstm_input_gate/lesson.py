@@ -134,7 +134,7 @@ def lesson(lesson: Narrator) -> None:
         "C_t = f_t ⊙ C_{t-1} + i_t ⊙ g_t",
     )
     lesson.say("(The candidate is also written C̃_t.) With both gates quite open or shut there are four corners:")
-    table = Table("i", "f", "C_t from C_{t-1} = 0.8 and g = 0.5", "what it does")
+    table = Table("i", "f", "C_t", "what it does", title="from C_{t-1} = 0.8 and g = 0.5")
     corners = {(i, f): corner(i, f) for f in (OPEN, SHUT) for i in (SHUT, OPEN)}
     words = ("protects: the old value, as it was", "adds", "clears", "replaces: the new value alone")
     for ((i, f), c), word in zip(corners.items(), words, strict=True):
@@ -149,7 +149,7 @@ def lesson(lesson: Narrator) -> None:
         all steps. Hochreiter & Schmidhuber (1997) call what follows the **input weight conflict**.
     """)
     lesson.source(UngatedUnit)
-    table = Table("w", "step 1 adds to dL/dw", "each later step adds", "sum", "mean (c_T - x_1)²")
+    table = Table("w", "step 1", "each later step", "sum", "mean (c_T - x_1)²", title="What the steps add to dL/dw")
     exact = True
     for w in (0.0, 1 / T, 0.5, 1.0):
         terms, loss = pulls(w)

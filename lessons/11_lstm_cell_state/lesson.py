@@ -144,8 +144,8 @@ def lesson(lesson: Narrator) -> None:
         for state in r.sequence().states:
             norms = r.sequence().norms(state)[:, 0]
             kept[name, state] = float(norms[0] / norms[-1])
-    lesson.claim(f"‖dL/d·_1‖ : ‖dL/d·_{STEPS}‖ is {kept['LSTM', 'c']:.2g} on the lane of C, "
-                 f"{kept['LSTM', 'h']:.2g} on that of h, and {kept['RNN', 'h']:.0e} in the plain network",
+    lesson.claim(f"the gradient's norm at step 1, in parts of that at step {STEPS}: {kept['LSTM', 'c']:.2g} on the "
+                 f"lane of C, {kept['LSTM', 'h']:.2g} on that of h, and {kept['RNN', 'h']:.0e} in the plain network",
                  kept["LSTM", "c"] > 0.05 and kept["LSTM", "h"] > 1e-3 and kept["RNN", "h"] < 1e-10)  # fmt: skip
     lesson.answer(f"""
         **One step on the lane is f and nothing else**, exactly. Over {STEPS - 1} steps the direct path keeps

@@ -1,4 +1,4 @@
-"""Exercise 12: the whole backward pass of one LSTM step, by hand, in NumPy."""
+"""Exercise 12: the whole backward pass of one LSTM step in four parts, by hand, in NumPy."""
 
 from __future__ import annotations
 
@@ -24,21 +24,49 @@ def forward(x: Array, h_before: Array, c_before: Array, W_ih: Array, W_hh: Array
     return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": o * np.tanh(c)}
 
 
-def backward(
-    x: Array, h_before: Array, c_before: Array, W_ih: Array, W_hh: Array, step: Named, d_h: Array, d_c: Array
-) -> Named:
-    """The gradients of everything in the step.
+def through_h(step: Named, d_h: Array, d_c: Array) -> tuple[Array, Array]:
+    """dL/do and all of dL/dC, from h = o ⊙ tanh(c).
 
     Args:
         step: what `forward` gave.
         d_h: dL/dh_t, all of it. d_c: the part of dL/dC_t that comes from step t + 1; what C_t does through its
             own h_t is not in it yet.
     """
-    i, f, g, o, c = (step[name] for name in "ifgoc")
-    d_o, d_c = hole("dL/do and all of dL/dC, from h = o ⊙ tanh(c); a tuple of two")
-    d_f, d_i, d_g, d_c_before = hole("the four parts of c = f ⊙ c_before + i ⊙ g; a tuple of four")
-    d_a = hole("dL/da (N, 4H): each gate's gradient times its slope, side by side in the order i, f, g, o")
-    d_W_ih, d_W_hh, d_b, d_x, d_h_before = hole("a = x W_ihᵀ + h_before W_hhᵀ + b (lesson 2); a tuple of five")
+    o, c = step["o"], step["c"]
+    d_o, d_c = hole("a tuple of two: what the product hands to o; what C_t gets, from its h_t and from step t + 1")
+    return d_o, d_c
+
+
+def through_c(step: Named, c_before: Array, d_c: Array) -> tuple[Array, Array, Array, Array]:
+    """dL/df, dL/di, dL/dg and dL/dC_{t-1}, from c = f ⊙ c_before + i ⊙ g and all of dL/dC_t."""
+    i, f, g = step["i"], step["f"], step["g"]
+    d_f, d_i, d_g, d_c_before = hole("a tuple of four: what a sum of two products hands to the four factors")
+    return d_f, d_i, d_g, d_c_before
+
+
+def through_gates(step: Named, d_i: Array, d_f: Array, d_g: Array, d_o: Array) -> Array:
+    """dL/da (N, 4H), from i = σ(a_i), f = σ(a_f), g = tanh(a_g), o = σ(a_o)."""
+    i, f, g, o = (step[name] for name in "ifgo")
+    d_a = hole("each gate's gradient times its slope, side by side in the order i, f, g, o")
+    return np.asarray(d_a)
+
+
+def through_sum(
+    x: Array, h_before: Array, W_ih: Array, W_hh: Array, d_a: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """dL/dW_ih, dL/dW_hh, dL/db, dL/dx and dL/dh_{t-1}, from a = x W_ihᵀ + h_before W_hhᵀ + b (lesson 2)."""
+    d_W_ih, d_W_hh, d_b, d_x, d_h_before = hole("a tuple of five, each of the shape of what it belongs to")
+    return d_W_ih, d_W_hh, d_b, d_x, d_h_before
+
+
+def backward(
+    x: Array, h_before: Array, c_before: Array, W_ih: Array, W_hh: Array, step: Named, d_h: Array, d_c: Array
+) -> Named:
+    """The gradients of everything in the step: your four parts in a row. Nothing to do here."""
+    d_o, d_c = through_h(step, d_h, d_c)
+    d_f, d_i, d_g, d_c_before = through_c(step, c_before, d_c)
+    d_a = through_gates(step, d_i, d_f, d_g, d_o)
+    d_W_ih, d_W_hh, d_b, d_x, d_h_before = through_sum(x, h_before, W_ih, W_hh, d_a)
     return {
         "dL/do": d_o, "dL/dC": d_c, "dL/df": d_f, "dL/di": d_i, "dL/dg": d_g, "dL/dC_before": d_c_before,
         "dL/da": d_a, "dL/dW_ih": d_W_ih, "dL/dW_hh": d_W_hh, "dL/db": d_b, "dL/dx": d_x, "dL/dh_before": d_h_before,

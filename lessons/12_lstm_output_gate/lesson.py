@@ -134,23 +134,33 @@ def lesson(lesson: Narrator) -> None:
         the value when it is asked for, and 0 otherwise. The unit keeps the value (f = 1 is held still). It is trained
         twice: with an output gate that sees "ask", and with o = 1.
     """)
-    always, gated = (Teller(g, lesson.rng(4)).trained(400) for g in (False, True))
+    plain, teller = (Teller(gate, lesson.rng(4)) for gate in (False, True))
+    always, gated = (model.trained(400) for model in (plain, teller))
     best = 1 / T - 1 / T**2
     lesson.say("""
         With o = 1 it can only say the same at every step, a part w of the value. Hochreiter & Schmidhuber (1997) call
         this the **output weight conflict**: at one step the weight should be 1, at all others 0.
     """)
-    lesson.formula("mean error = w² - 2 w/T + 1/T        least at w = 1/T:  1/T - 1/T²")
+    lesson.formula(
+        "mean error = ((T - 1) w² + (1 - w)²) / T = w² - 2 w/T + 1/T",
+        "least at w = 1/T:  1/T - 1/T²",
+    )
     lesson.claim(f"with o = 1 the error ends at {always.loss:.4f}: 1/T - 1/T² = {best:.4f}, where silence has {1 / T}",
                  abs(always.loss - best) < 0.003)  # fmt: skip
     lesson.claim(f"with an output gate it falls to {gated.loss:.4f}", gated.loss < 0.01)
     s, n = gated.sequence(), 11  # the value 1, asked for at step 6
-    table = Table("t", "value", "store", "ask", "C", "o", "h", "target", title="one series in the trained network")
+    scale = teller.readout.weight.item()
+    table = Table("t", "value", "store", "ask", "C", "o", "h", "output", "target",
+                  title="one series in the trained network")  # fmt: skip
     for t in range(T):
         c, o, h = (float(a[t, n, 0]) for a in (s.states["c"], s.gates["o"], s.states["h"]))
         table.add_row(str(t + 1), *(f"{v:.0f}" for v in INPUTS[t, n]), f"{c:.3f}", f"{o:.3f}", f"{h:.3f}",
-                      f"{TARGETS[t, n]:.0f}")  # fmt: skip
+                      f"{scale * h:.3f}", f"{TARGETS[t, n]:.0f}")  # fmt: skip
     lesson.show(table)
+    told = scale * float(s.states["h"][5, n, 0])
+    lesson.claim(f"the readout multiplies h by {scale:.2f}: at step 6 the output is {told:.2f}, where 1 is asked for. "
+                 "So it does not matter that h stays far below 1; what counts is how much more h is than at the other "
+                 "steps", abs(told - 1) < 0.1)  # fmt: skip
     labels = ["value", *("ask" if t == 5 else "" for t in range(1, T))]
     lesson.picture("shown", draw.unrolled(gated, "cell", labels=labels, sample=n), """
         The same series: C keeps its value on the upper lane, h below it is silent but for t = 6. The blue is no

@@ -1,4 +1,4 @@
-"""Solution 12: the whole backward pass of one LSTM step, by hand, in NumPy."""
+"""Solution 12: the whole backward pass of one LSTM step in four parts, by hand, in NumPy."""
 
 from __future__ import annotations
 
@@ -24,25 +24,53 @@ def forward(x: Array, h_before: Array, c_before: Array, W_ih: Array, W_hh: Array
     return {"i": i, "f": f, "g": g, "o": o, "c": c, "h": o * np.tanh(c)}
 
 
-def backward(
-    x: Array, h_before: Array, c_before: Array, W_ih: Array, W_hh: Array, step: Named, d_h: Array, d_c: Array
-) -> Named:
-    """The gradients of everything in the step.
+def through_h(step: Named, d_h: Array, d_c: Array) -> tuple[Array, Array]:
+    """dL/do and all of dL/dC, from h = o ⊙ tanh(c).
 
     Args:
         step: what `forward` gave.
         d_h: dL/dh_t, all of it. d_c: the part of dL/dC_t that comes from step t + 1; what C_t does through its
             own h_t is not in it yet.
     """
-    i, f, g, o, c = (step[name] for name in "ifgoc")
+    o, c = step["o"], step["c"]
     # A product hands each factor the other one; C is used twice, by h_t and by step t + 1, so both parts add.
     d_o, d_c = d_h * np.tanh(c), d_c + d_h * o * (1 - np.tanh(c) ** 2)
+    return d_o, d_c
+
+
+def through_c(step: Named, c_before: Array, d_c: Array) -> tuple[Array, Array, Array, Array]:
+    """dL/df, dL/di, dL/dg and dL/dC_{t-1}, from c = f ⊙ c_before + i ⊙ g and all of dL/dC_t."""
+    i, f, g = step["i"], step["f"], step["g"]
     # Again products: f gets what it multiplied, and what it multiplied gets f, the direct path of lesson 11.
     d_f, d_i, d_g, d_c_before = d_c * c_before, d_c * g, d_c * i, d_c * f
+    return d_f, d_i, d_g, d_c_before
+
+
+def through_gates(step: Named, d_i: Array, d_f: Array, d_g: Array, d_o: Array) -> Array:
+    """dL/da (N, 4H), from i = σ(a_i), f = σ(a_f), g = tanh(a_g), o = σ(a_o)."""
+    i, f, g, o = (step[name] for name in "ifgo")
     # The slope of a sigmoid y is y (1 - y), of a tanh 1 - y²: the values are enough.
     d_a = np.concatenate([d_i * i * (1 - i), d_f * f * (1 - f), d_g * (1 - g**2), d_o * o * (1 - o)], axis=1)
+    return np.asarray(d_a)
+
+
+def through_sum(
+    x: Array, h_before: Array, W_ih: Array, W_hh: Array, d_a: Array
+) -> tuple[Array, Array, Array, Array, Array]:
+    """dL/dW_ih, dL/dW_hh, dL/db, dL/dx and dL/dh_{t-1}, from a = x W_ihᵀ + h_before W_hhᵀ + b (lesson 2)."""
     # Products with a matrix: the weights get d_aᵀ x and d_aᵀ h, sums over the samples; x and h get d_a W.
     d_W_ih, d_W_hh, d_b, d_x, d_h_before = d_a.T @ x, d_a.T @ h_before, d_a.sum(axis=0), d_a @ W_ih, d_a @ W_hh
+    return d_W_ih, d_W_hh, d_b, d_x, d_h_before
+
+
+def backward(
+    x: Array, h_before: Array, c_before: Array, W_ih: Array, W_hh: Array, step: Named, d_h: Array, d_c: Array
+) -> Named:
+    """The gradients of everything in the step: your four parts in a row. Nothing to do here."""
+    d_o, d_c = through_h(step, d_h, d_c)
+    d_f, d_i, d_g, d_c_before = through_c(step, c_before, d_c)
+    d_a = through_gates(step, d_i, d_f, d_g, d_o)
+    d_W_ih, d_W_hh, d_b, d_x, d_h_before = through_sum(x, h_before, W_ih, W_hh, d_a)
     return {
         "dL/do": d_o, "dL/dC": d_c, "dL/df": d_f, "dL/di": d_i, "dL/dg": d_g, "dL/dC_before": d_c_before,
         "dL/da": d_a, "dL/dW_ih": d_W_ih, "dL/dW_hh": d_W_hh, "dL/db": d_b, "dL/dx": d_x, "dL/dh_before": d_h_before,

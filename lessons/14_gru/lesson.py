@@ -103,9 +103,10 @@ def lesson(lesson: Narrator) -> None:
     lesson.formula(
         "r_t = σ(W_r x_t + U_r h_{t-1} + b_r)               reset: what n sees of h",
         "z_t = σ(W_z x_t + U_z h_{t-1} + b_z)               update: what stays of h",
-        "n_t = tanh(W_n x_t + r_t ⊙ (U_n h_{t-1}) + b_n)    the new value",
+        "n_t = tanh(W_n x_t + r_t ⊙ (U_n h_{t-1}) + b_n)    the new value, or candidate",
         "h_t = (1 - z_t) ⊙ n_t + z_t ⊙ h_{t-1}",
     )
+    lesson.say("In PyTorch and minigrad n has a second bias, inside r: r_t ⊙ (U_n h_{t-1} + b_hn), as in the pictures.")
     text = read_text()
     piece = text.ids[:12]
     layer = nn.GRU(len(text.characters), 8, rng=lesson.rng())
@@ -186,7 +187,9 @@ def lesson(lesson: Narrator) -> None:
     lesson.step("4. Fifty steps: where gates begin to matter, if their bias lets them")
     lesson.say("""
         The latch task again: the first of 50 symbols decides, the others mean nothing. Before training, the update
-        gate's bias b_z sets what z begins with, and z is the straight path's factor at every step.
+        gate's bias b_z sets what z begins with, and z is the straight path's factor at every step. The table says
+        what arrives of the gradient, before training: on all ways together, and on the **straight path** alone, the
+        product of z over 49 steps in the one unit, of one sample, that keeps most.
     """)
     table = Table("b_z", "σ(b_z)", "‖dL/dh_1‖ : ‖dL/dh_50‖", "straight path", "solved after")
     found = {}
@@ -194,8 +197,9 @@ def lesson(lesson: Narrator) -> None:
         ratio, path, record, solved = found[bias] = latched(bias, lesson)
         begins = 1 / (1 + np.exp(-bias))
         updates = f"{solved} updates" if solved else "not in 400"
-        table.add_row(f"{bias:.0f}", f"{begins:.2f}", f"{ratio:.0e}", f"10^{path:.1f}", updates)
+        table.add_row(f"{bias:.0f}", f"{begins:.2f}", f"{ratio:.2g}", f"{10**path:.2g}", updates)
     lesson.show(table)
+    lesson.say("The last row's network step by step back, again before training:")
     lesson.show(lens.jacobian(jacobian_curves(found[3.0][2])))
     lost = -np.log10(found[0.0][0])
     lesson.claim(f"with b_z = 0 the gradient loses {lost:.0f} decades over 49 steps, with b_z = 3 less than two",

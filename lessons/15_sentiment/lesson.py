@@ -15,6 +15,7 @@ from minigrad.views import draw, report
 
 HIDDEN, FEATURES = 16, 16
 THINGS = ("film", "story", "plot", "ending")
+YARDSTICKS = {"tweets": 0.908, "movies": 0.824}  # naive Bayes where another fifth was held out
 PRAISE, BLAME = ("wonderful", "moving", "funny", "brilliant"), ("dull", "boring", "tired", "awful")
 
 
@@ -93,6 +94,17 @@ def mean_margin(model: Reader, data: sentiment.Sentences, words: tuple[str, ...]
     return float(np.mean([margin(model, data.sequence(text)) for text in texts]))
 
 
+def on_other_fifths(data: sentiment.Sentences, rng: np.random.Generator) -> list[float]:
+    """What naive Bayes gets if other fifths of the same sentences are held out, 20 times."""
+    sequences = [*data.training.sequences, *data.test.sequences]
+    labels, found = np.concatenate([data.training.labels, data.test.labels]), []
+    for _ in range(20):
+        known, asked = np.split(rng.permutation(len(labels)), [len(data.training.labels)])
+        bayes = sentiment.naive_bayes([sequences[n] for n in known], labels[known], len(data.words))
+        found.append(bayes.accuracy([sequences[n] for n in asked], labels[asked]))
+    return found
+
+
 def padding(all_batches: list[batches.Batch]) -> float:
     """The share of places in these batches that hold nothing."""
     return 1 - sum(int(b.lengths.sum()) for b in all_batches) / sum(b.inputs.size for b in all_batches)
@@ -164,8 +176,14 @@ def lesson(lesson: Narrator) -> None:
         lesson.claim(f"{kind}: the GRU is {100 * (right - most):.0f} points above the majority", right > most + 0.15)
         if real:
             lesson.claim(f"{kind}: and {100 * (right - bar):+.1f} points from naive Bayes, within 3 either way; with "
-                         f"so many test sentences such a figure is uncertain by {100 * error:.1f}",
+                         f"so many test sentences the standard error of such a figure is {100 * error:.1f} points",
                          abs(right - bar) < 0.03)  # fmt: skip
+            others = on_other_fifths(data[kind], lesson.rng(4))
+            lesson.claim(f"{kind}: with other fifths held out naive Bayes gets {min(others):.1%} to {max(others):.1%}. "
+                         f"The {YARDSTICKS[kind]:.1%} that this project set itself as a bar is of another split than "
+                         f"the package's fixed one ({bar:.1%}): no contradiction",
+                         min(others) < YARDSTICKS[kind] < max(others)
+                         and abs(bar - np.mean(others)) < 3 * np.std(others, ddof=1))  # fmt: skip
         else:
             lesson.claim(f'{kind}: and {100 * (right - bar):.0f} above naive Bayes: the patterns say "not" often',
                          right > bar + 0.1)  # fmt: skip
@@ -183,8 +201,16 @@ def lesson(lesson: Narrator) -> None:
         The gradient of the *verdict* on its way back through the sentence. All of it enters at the last word, and each
         word it passes gets a part. The words' rows of E are what it changes.
     """)
+    lesson.say(f"""
+        No loss is differentiated here but the **margin**, {record.loss:+.2f}: where picture and report say L or loss,
+        read margin.
+    """)
     lesson.show(report.gradients(record, labels=words))
     given, lost = shares(model, sequence), leaving_out(model, sequence)
+    lesson.say("""
+        Three answers to what each word is worth: naive Bayes' log P(word | praise) - log P(word | blame), which is the
+        same in every sentence; the share by the gradient; and how far the margin falls if the word is made unknown.
+    """)
     table = Table("word", "naive Bayes", "share by gradient", "margin lost without it", title=Text(text))
     odds = counted["movies"].likelihoods
     for t, word in enumerate(words):

@@ -17,7 +17,7 @@ from minigrad.data.midi import read_notes
 from minigrad.views import draw, lens
 
 EPOCHS = 24
-CELLS = {"RNN": (100, 5e-3), "GRU": (46, 3e-2), "LSTM": (36, 3e-2)}  # Chung et al. 2014: about 20,000 weights each
+CELLS = {"RNN": (100, 5e-3), "GRU": (46, 3e-2), "LSTM": (36, 3e-2)}  # units, learning rate; units: Chung et al. 2014
 NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 
@@ -126,7 +126,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.say(f"""
         This lesson runs on {tunes.source}{where}: {len(tunes.training)} to learn from, {len(tunes.validation)} to
         choose by, {len(tunes.test)} to be tested on. A step is a quarter note; of 88 keys some sound. Here is a
-        beginning:
+        beginning; C4 is the C in the middle of the piano, C5 an octave above:
     """)
     chorale = tunes.test[0][:24]
     table = Table("quarter", "keys that sound")
@@ -154,16 +154,23 @@ def lesson(lesson: Narrator) -> None:
                  abs(fresh - 88 * np.log(2)) < 4)  # fmt: skip
 
     lesson.step("3. Three cells with about as many weights")
-    models, lost = {}, {}
-    table = Table("model", "units", "weights", "nats a step, test")
+    lesson.say("""
+        After Chung et al. 2014 the sizes are such that the *layers* have about as many weights. The readout's come on
+        top, 88 for each unit and 88 biases: most where there are most units.
+    """)
+    models, lost, sizes = {}, {}, {}
+    table = Table("model", "units", "layer", "readout", "nats a step, test", title="weights, and what was reached")
     for name, nats in bars.items():
-        table.add_row(name, "", "", f"{nats:.2f}")
+        table.add_row(name, "", "", "", f"{nats:.2f}")
     for kind, (hidden, _) in CELLS.items():
         models[kind] = train(kind, tunes, lesson.rng(1))
         lost[kind] = nats_a_step(models[kind], tunes.test)
-        weights = sum(p.size for p in models[kind].parameters())
-        table.add_row(kind, str(hidden), f"{weights:,}", f"{lost[kind]:.2f}")
+        parts = (models[kind].layer, models[kind].readout)
+        sizes[kind], of_readout = (sum(p.size for p in part.parameters()) for part in parts)
+        table.add_row(kind, str(hidden), f"{sizes[kind]:,}", f"{of_readout:,}", f"{lost[kind]:.2f}")
     lesson.show(table)
+    lesson.claim(f"the layers have {min(sizes.values()):,} to {max(sizes.values()):,} weights",
+                 max(sizes.values()) < 1.06 * min(sizes.values()))  # fmt: skip
     copied = bars["copy the step before"]
     gated, margin = max(lost["GRU"], lost["LSTM"]), lost["RNN"] - max(lost["GRU"], lost["LSTM"])
     lesson.claim(f"both gated cells beat copying, which has {copied:.2f}, by {copied - gated:.2f} or more",
@@ -200,7 +207,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.picture("chorale", draw.unrolled(record, "strip", labels=["start", *top[:-1]]), """
         The first 24 steps of a chorale that the network has not seen; below, the highest voice as it was heard. Every
         step has a loss, so new gradient enters at each. The row of h keeps its size for that; the table
-        below takes the losses apart.
+        below takes the losses apart. (The norms are large because L is a sum, over 24 steps and 88 keys.)
     """)
     found = attribution(record)
     lesson.show(lens.attribution(found))

@@ -165,7 +165,8 @@ def lesson(lesson: Narrator) -> None:
     """)
     lesson.show(report.compare(records))
     lesson.say("""
-        Beware of "first" and "last" here: at the last steps only the longest signal is left in the norm.
+        Beware of "first" and "last" here: at the last steps only the longest signal is left in the norm. And "loss" is
+        what is differentiated: the sum of the eight scores.
     """)
     s = records["GRU"].sequence()
     norms = s.norms("h")
@@ -190,7 +191,8 @@ def lesson(lesson: Narrator) -> None:
     lesson.say(f"""
         Now one long series: {series.source}{where}, {len(series.training):,} steps to learn from, the next
         {len(series.test):,} to be tested on. Two yardsticks: **persistence** says "as it is now", an **autoregression**
-        takes the best fixed sum of the last 32 steps.
+        takes the best fixed sum of the last 32 steps. The series is scaled so that its training part has mean 0 and
+        variance 1: a squared error of 1 is that of who always says the mean.
     """)
     lesson.source(fit)
     forecaster = fit(series.training, lesson.rng(2))

@@ -137,9 +137,12 @@ def lesson(lesson: Narrator) -> None:
     ratios = {name: first_to_last(record) for name, record in records.items()}
     for name, curve in curves.items():
         reach = f"10^{curve.largest[STEPS - 1]:.1f}"
-        table.add_row(name, f"{curve.radii['a']:.2f}", reach, f"{ratios[name]:.1e}")
+        table.add_row(name, f"{curve.radii['a']:.2f}", reach, f"{ratios[name]:.2g}")
     lesson.show(table)
-    lesson.picture("beginnings", draw.compare(records), "The three beginnings on one scale of colours.")
+    lesson.picture("beginnings", draw.compare(records, title="Fifty steps, three beginnings, before training"), """
+        The three beginnings on one scale of colours, the loss at the right. Where does a row pale or turn blue on its
+        way to the left?
+    """)
     lesson.claim(f"orthogonal weights keep more of the gradient than uniform ones, by a factor of "
                  f"{ratios['orthogonal, tanh'] / ratios['uniform, tanh']:.0e}",
                  ratios["orthogonal, tanh"] > 1e6 * ratios["uniform, tanh"])  # fmt: skip
@@ -158,7 +161,8 @@ def lesson(lesson: Narrator) -> None:
         "Ω = Σ_t ( ‖dE/dh_t · dh_t/dh_{t-1}‖ / ‖dE/dh_t‖  -  1 )²",
     )
     lesson.say("""
-        One step back should leave the length of the gradient as it is (Pascanu et al. 2013, eq. 9).
+        One step back should leave the length of the gradient as it is (Pascanu et al. 2013, eq. 9; E is their name of
+        the loss).
         Ω is a function of derivatives, so its own derivative is a **second** derivative. The paper avoids it: it takes
         h_t and dE/dh_t for constants and differentiates the W_hh that stands in dh_t/dh_{t-1} only.
     """)
@@ -204,7 +208,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.claim(f"they are not the same: their directions are {angle:.0f}° apart, so the paper's update is not the "
                  "steepest descent of Ω", angle > 5)  # fmt: skip
 
-    lesson.step("3. Does it help? The order of two symbols, 20 steps apart")
+    lesson.step("3. Does it help? The order of two symbols among twenty")
     lesson.say("""
         Of 20 symbols two count, A or B, and the network says which they were *and in which order*. Plain SGD with a
         learning rate of 0.01, clipping at 1, as in the paper; the only difference is 4 · Ω. Solved: fewer than 1 % of
@@ -215,12 +219,12 @@ def lesson(lesson: Narrator) -> None:
     found = {}
     for words, how in (("clipping", ""), ("clipping and Ω", "paper")):
         solved, record = found[words] = updates_needed(how, lesson, most, 20)
-        table.add_row(words, f"{solved:,} updates" if solved else f"not in {most:,}", f"{first_to_last(record):.1e}")
+        table.add_row(words, f"{solved:,} updates" if solved else f"not in {most:,}", f"{first_to_last(record):.2g}")
     lesson.show(table)
     lesson.show(report.compare({words: record for words, (_, record) in found.items()}))
     with_it, without = found["clipping and Ω"][0], found["clipping"][0]
     lesson.claim(f"with Ω it is solved after {with_it or 0:,} updates", with_it is not None)
-    lesson.claim("without it, it takes longer" if without else f"without it, {most:,} do not suffice",
+    lesson.claim(f"without it, it takes {without:,}" if without else f"without it, {most:,} do not suffice",
                  without is None or (with_it is not None and without > 1.2 * with_it))  # fmt: skip
     lesson.say("""
         And with the whole derivative of Ω? It costs a graph of the backward pass at every update, so here are ten
@@ -238,8 +242,8 @@ def lesson(lesson: Narrator) -> None:
         alone falls off first. Gates with a good bias (lessons 13 and 14) need no such patience.
     """)
     lesson.answer(f"""
-        **Begin orthogonal, and ask for size.** Orthogonal weights keep {ratios['orthogonal, tanh']:.0e} of the gradient
-        over 49 steps where uniform ones keep {ratios['uniform, tanh']:.0e}; Ω keeps asking during training, and
+        **Begin orthogonal, and ask for size.** Orthogonal weights keep {ratios['orthogonal, tanh']:.2g} of the gradient
+        over 49 steps where uniform ones keep {ratios['uniform, tanh']:.2g}; Ω keeps asking during training, and
         needs no second derivative if states and gradients are taken for constants. Clipping only shortens (lesson 7).
     """)
 

@@ -94,6 +94,11 @@ def remembering(model: Predictor, given: Part, place: int) -> tuple[bptt.Record,
     return record, max(float(found.arriving(state)[asked, 1]) for state in found.norms)
 
 
+def kept(record: bptt.Record, asked: int) -> float:
+    """What the forget gates of the best unit leave, until the question, of what C held at step 2."""
+    return float(record.sequence().gates["f"][2 : asked + 1, 0].prod(axis=0).max())
+
+
 class Training(NamedTuple):
     """What training came to: after how many strings all were right (or None), and the shares of strings right."""
 
@@ -138,7 +143,8 @@ def lesson(lesson: Narrator) -> None:
     lesson.step("1. The grammar, and who counts as successful")
     lesson.formula(
         "B, then T or P     the one to be remembered",
-        "a Reber string     B (T S* X … | P T* V …) E: a walk, each fork 1/2",
+        "a Reber string     B (T S* X … | P T* V …) E: a walk, each fork 1/2;",
+        "                   S* is S any number of times, or not at all",
         "the same T or P    to be foreseen, after everything in between",
         "E",
     )
@@ -186,7 +192,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.claim(f"both RNNs start alike: the same scores, to {off:.0e}; but their gradients of the layer's weights "
                  f"stand at an angle of {angle:.0f}°", off < 1e-5 and angle > 1)  # fmt: skip
     place = int(np.argsort([len(x) for x in test.inputs], kind="stable")[len(test.inputs) * 3 // 4])
-    at_first = {name: remembering(models[name], test, place)[1] for name in ("LSTM", "RNN")}
+    beginnings = {name: remembering(models[name], test, place) for name in ("LSTM", "RNN")}
     found = {
         name: trained(model, training, test, lesson.rng(2), CANDIDATES[name][2]) for name, model in models.items()
     }
@@ -207,8 +213,15 @@ def lesson(lesson: Narrator) -> None:
                  "right", share > 0.95)  # fmt: skip
     lesson.say("""
         Be careful with the table's second row. Hochreiter and Schmidhuber's table 1 has 0 % for "Elman": that was
-        Elman's gradient, not the plain RNN as such. What it made of the whole gradient within
-        the strings read here, the table says, and no more is claimed.
+        Elman's gradient, not the plain RNN as such. What the RNN makes of the whole gradient within the strings read
+        here, the table says, and no more is claimed.
+
+        Nor are the rows a match of sizes: the LSTM has more than twice as many weights as the RNN. The one of 1997 had
+        264, four cells without forget gates, and was trained in another way. So do not compare how many strings were
+        read; the criterion is the same.
+
+        And this is one start. A slow test of the project (`tests/lessons/test_capstones.py`) makes five: the LSTM must
+        succeed in four or five of them, Elman's gradient in none, with less than 65 % of the test strings each time.
     """)
 
     lesson.step("3. Where the question's gradient goes")
@@ -218,26 +231,40 @@ def lesson(lesson: Narrator) -> None:
         A test string of {len(string)} symbols. When the inner string has ended, one has to say T or P again. How much
         of the gradient of *this* step's loss arrives at step 2, where the answer was read?
     """)
-    records, at_last = {}, {}
-    for name in ("LSTM", "RNN"):
-        records[name], at_last[name] = remembering(models[name], test, place)
-    table = Table("network", "before training", "after")
-    for name in records:
-        table.add_row(name, f"{at_first[name]:.1e}", f"{at_last[name]:.1e}")
+    endings = {name: remembering(models[name], test, place) for name in beginnings}
+    table = Table("network", "before training", "after", title="share of the question's gradient at step 2")
+    for name in beginnings:
+        table.add_row(name, f"{beginnings[name][1]:.2g}", f"{endings[name][1]:.2g}")
     lesson.show(table)
-    lesson.claim(f"before training {at_first['LSTM']:.1g} arrives in the LSTM (along C or h, the larger), "
-                 f"{at_first['RNN']:.0e} in the plain RNN",
-                 at_first["LSTM"] > 1e-2 and at_first["RNN"] < 1e-2 * at_first["LSTM"])  # fmt: skip
-    lesson.show(lens.attribution(records["LSTM"]))
+    of_lstm, of_rnn = beginnings["LSTM"][1], beginnings["RNN"][1]
+    lesson.claim(f"before training {of_lstm:.2g} arrives in the LSTM (along C or h, the larger), {of_rnn:.2g} in the "
+                 "plain RNN", of_lstm > 1e-2 and of_rnn < 1e-2 * of_lstm)  # fmt: skip
+    lesson.say("""
+        *Before* is what counts for learning: the forget gates stand open, so what the question asks for gets back to
+        where the answer was read. *After* is of a network that answers the question. Its gates open and shut with what
+        is read, and this share may be large or small without harm. That the bit is kept shows on the lane of C:
+    """)
+    held = [kept(some["LSTM"][0], asked) for some in (beginnings, endings)]
+    lesson.claim(f"after training one unit's forget gates leave {held[1]:.2f} of what stood there at step 2, until the "
+                 f"question; before training those of the best unit left {held[0]:.2f}",
+                 held[0] < 0.65 and held[1] > 0.7)  # fmt: skip
+    lesson.show(lens.attribution(endings["LSTM"][0]))
     labels, targets = list(string[:-1]), list(string[1:])
-    for name, record in records.items():
+    captions = {
+        "LSTM": """
+            The trained LSTM. One tile a step; below it what was read. How much of the gradient of the question, at the
+            right, is left at each step before? The answer stands at step 2. On which of the two lanes is more left?
+        """,
+        "RNN": """
+            The same question in the RNN after its training: one lane, on which each step multiplies by a slope and a
+            matrix.
+        """,
+    }
+    for name, (record, _) in endings.items():
         lesson.picture(f"question_{name.lower()}", draw.unrolled(
             record, "strip", overlay=attribution(record), loss=asked + 1, labels=labels, targets=targets,
             title=f"{name}: from the loss at step {asked + 1}, which asks for the second symbol"),
-            """
-            One tile a step; below it what was read. How much of the gradient of the question, at the right, is left at
-            each step before? The answer stands at step 2.
-        """)  # fmt: skip
+            captions[name])  # fmt: skip
     lesson.answer(f"""
         **Yes**: the LSTM, after {found['LSTM'].solved or 0:,} strings, makes no mistake on {2 * STRINGS}. What the task
         needs is not much memory, one bit, but a gradient that reaches back to where the bit was read. Elman's gradient

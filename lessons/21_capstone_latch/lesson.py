@@ -167,8 +167,11 @@ def lesson(lesson: Narrator) -> None:
         updates. Solved: all 256 test sequences right. Two LSTMs differ in their biases only: one has b_f = 1; in the
         other, each unit draws a time from 1 to T and gets b_f = log of it and b_i = -b_f. Then its half-lives cover
         the sequence, and it is slow to write what it is slow to forget (Tallec and Ollivier 2018). The GRU has
-        b_z = 4, which is about the same in one gate. *Arrives*: the share of the gradient at step 100 that is left at
-        step 1, before and after training.
+        b_z = 4, which is about the same in one gate.
+
+        *Arrives*: the share of the gradient at step 100 that is left at step 1, before and after training; above 1 it
+        grows on its way. An LSTM has two lanes: the table takes the one along which more arrives, ‖dL/dC_1‖ :
+        ‖dL/dC_100‖; along h it is less. RNN and GRU have h alone.
     """)
     models = {name: Latch(layer(name, lesson.rng(1)), lesson.rng(2)) for name in CANDIDATES}
     before = {name: recorded(model, some) for name, model in models.items()}
@@ -178,9 +181,12 @@ def lesson(lesson: Narrator) -> None:
     share = {name: right(model, test) for name, model in models.items()}
     for name, (_, solved) in runs.items():
         when = f"{solved} updates" if solved else f"not in {UPDATES}"
-        reach = [f"{arrives(r[name]):.0e}" for r in (before, after)]
+        reach = [f"{arrives(r[name]):.2g}" for r in (before, after)]
         table.add_row(name, *reach, f"{share[name]:.0%}", when)
     lesson.show(table)
+    lanes = [diagnose(before[name]).state for name in CANDIDATES]
+    lesson.claim("before training more arrives along C than along h in both LSTMs, so C stands in the table",
+                 lanes == ["h", "c", "c", "h"])  # fmt: skip
     lesson.claim(f"the plain RNN does not solve it: {share['RNN']:.0%} right, where guessing gets half",
                  runs["RNN"][1] is None and share["RNN"] < 0.7)  # fmt: skip
     lesson.claim(f"a gate alone is no remedy: neither does the LSTM with b_f = 1, {share['LSTM, b_f = 1']:.0%} right",
@@ -192,11 +198,12 @@ def lesson(lesson: Narrator) -> None:
     lesson.step("3. Why: what arrives at the symbol that counts")
     lesson.picture("before", draw.compare(before, title="before training: which gradient reaches the first symbol?"),
                    """
-        One row a state, one tile a step, the loss at the right. The symbol that counts is at the far left. In which
-        rows does the colour reach it?
+        One row a state, an LSTM has two; one tile a step, the loss at the right. The symbol that counts is at the far
+        left. Which rows stay pale as far as there, and which turn blue on the way?
     """)  # fmt: skip
     lesson.picture("after", draw.compare(after, title="after training"), """
-        The same after training. The rows that reached the left have learnt; the two others had nothing to learn from.
+        The same after training. The two networks of which a row reached the left have learnt; the two others had
+        nothing to learn from.
     """)
     lost = arrives(before["RNN"])
     lesson.claim(f"before training {lost:.0e} arrives in the plain RNN: in float32, beside the noise of all other "
@@ -205,11 +212,16 @@ def lesson(lesson: Narrator) -> None:
     lesson.claim(f"in the two that solve it {kept[0]:.2g} and {kept[1]:.2g} arrive", min(kept) > 1e-3)
 
     lesson.step("4. And through training?")
+    lesson.say("First the RNN:")
     lesson.show(lens.history(runs["RNN"][0].history, rows=6))
     norms = np.asarray(runs["RNN"][0].history.norms.rows("l0", "h"), np.float64)
     ratio = norms[:, 0] / norms[:, -1]
     lesson.claim(f"at none of {len(ratio)} looks did more than {ratio.max():.0e} of the RNN's gradient arrive",
                  float(ratio.max()) < 1e-6)  # fmt: skip
+    lesson.say("""
+        And the LSTM that learns it, with a map for each lane. The text above the maps is about h, so its share at
+        update 1 is smaller than that of the table, which is about C: compare the two maps.
+    """)
     lesson.show(lens.history(runs["LSTM, memory 1 … T"][0].history, rows=6))
     lesson.say("""
         Every update of the RNN moves its weights, and none of them has anything to do with the first symbol. It has

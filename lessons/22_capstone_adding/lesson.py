@@ -116,7 +116,7 @@ def lesson(lesson: Narrator) -> None:
                  bool(np.isclose(example.targets[0], a + b)))  # fmt: skip
     lesson.say("""
         Who remembers nothing does best by always saying 1, the mean. The squared error of that is the variance of a
-        sum of two numbers from U[0, 1]: twice 1/12.
+        sum of two numbers, each drawn evenly between 0 and 1, U[0, 1]: twice 1/12.
     """)
     sums = lesson.rng(1).random((2, 1_000_000)).sum(axis=0)
     always_one = float(np.mean((sums - 1) ** 2))
@@ -149,9 +149,19 @@ def lesson(lesson: Narrator) -> None:
                  max(last["GRU"][1], last["LSTM"][1]) < LEARNT)  # fmt: skip
 
     lesson.step("3. The gradient while they learn")
+    lesson.say(f"""
+        From here on no loss is differentiated, but the answers themselves, of {some.inputs.shape[1]} sequences: their
+        sum, because an answer depends on its own sequence only. Where a report or a picture says loss or L, it is this
+        sum.
+    """)
     lesson.show(report.compare({f"{kind}, before": record for kind, record in before.items()}))
     after = {kind: of_the_answers(model, some) for kind, model in models.items()}
     lesson.show(report.compare({f"{kind}, after": record for kind, record in after.items()}))
+    sums = {kind: record.loss for kind, record in after.items()}
+    lesson.claim(f"after training that sum is {sums['LSTM']:.1f} and {sums['GRU']:.1f} in LSTM and GRU; the right "
+                 f"answers add up to {some.targets.sum():.1f}",
+                 max(abs(sums[kind] - some.targets.sum()) for kind in ("LSTM", "GRU")) < 3)  # fmt: skip
+    lesson.say("And the GRU while it learns, here with the loss of the training, the mean squared error:")
     lesson.show(lens.history(found["GRU"][0].history, rows=8))
     opened = [float(records["GRU"].sequence().gates["z"].mean()) for records in (before, after)]
     shares = {
@@ -189,12 +199,12 @@ def lesson(lesson: Narrator) -> None:
         at_second = STEPS - 1 - np.argmax(marked[::-1], axis=0)
         found_at = (slope[at_first, each].mean(), slope[at_second, each].mean(), np.abs(slope[~marked]).mean())
         slopes[kind] = tuple(map(float, found_at))
-        table.add_row(kind, *(f"{x:.3f}" for x in slopes[kind]))
+        table.add_row(kind, *(f"{x:.2g}" for x in slopes[kind]))
     lesson.show(table)
     lesson.claim("d answer / d number in the GRU: "
                  f"{slopes['GRU'][0]:.2f} and {slopes['GRU'][1]:.2f} at the marks, {slopes['GRU'][2]:.3f} elsewhere",
                  min(slopes["GRU"][:2]) > 0.75 and max(slopes["GRU"][:2]) < 1.2 and slopes["GRU"][2] < 0.1)  # fmt: skip
-    lesson.claim(f"the RNN's answer hardly knows the first marked number: {slopes['RNN'][0]:.3f}",
+    lesson.claim(f"the RNN's answer hardly knows the first marked number: {slopes['RNN'][0]:.1g}",
                  abs(slopes["RNN"][0]) < 0.2)  # fmt: skip
     reads = after["GRU"].sequence().input_norms
     assert reads is not None
@@ -207,7 +217,8 @@ def lesson(lesson: Narrator) -> None:
         lesson.picture(f"answer_{kind.lower()}", draw.unrolled(after[kind], "strip", sample=0, labels=labels,
                        title=f"{kind}: where the gradient of one answer goes (+ marks a number)"),
                        f"""
-            One test sequence in the {kind} after training. Row **x**: how much the answer depends on what was read.
+            One test sequence in the {kind} after training; L is its answer. Row **x**: how much the answer depends on
+            what was read.
             {"Beside the two +, little counts." if kind == "GRU" else "Blue: whatever stood there, all but forgotten."}
         """)  # fmt: skip
     lesson.answer(f"""

@@ -100,24 +100,25 @@ def _pictures(looks: Mapping[str, Look], args: argparse.Namespace) -> Iterator[t
         labels = next(iter(looks.values())).labels[:-1]
         yield "cells", "cells", draw.compare(records, everything=args.all, labels=labels)
     for cell, look in looks.items():
-        options: dict[str, Any] = {"everything": args.all, "labels": look.labels[:-1]}
+        read: dict[str, Any] = {"everything": args.all, "labels": look.labels[:-1]}
+        options = {**read, "targets": look.labels[1:]}
         assert look.record.clipping is not None
         if len(look.record.sequences) > 1:
-            picture = draw.unrolled(look.record, "cell", targets=look.labels[1:], **options)
+            picture = draw.unrolled(look.record, "cell", **options)
             yield cell, f"{cell}_layers", picture
         for sequence in look.record.sequences:
             name = f"{cell}_{sequence}" if len(look.record.sequences) > 1 else cell
             for level in _levels(args):
-                picture = draw.unrolled(look.record, level, sequence=sequence, targets=look.labels[1:], **options)
+                picture = draw.unrolled(look.record, level, sequence=sequence, **options)
                 yield cell, f"{name}_{level}", picture
-            picture = draw.clipping(look.record, look.record.clipping, sequence=sequence, **options)
+            picture = draw.clipping(look.record, look.record.clipping, sequence=sequence, **read)
             yield cell, f"{name}_clipping", picture
             if "clipping" in args.show:
                 _, _, in_backward, *_ = look.measured[sequence]["clipping"]
                 picture = draw.unrolled(look.record, _overview(args), overlay=in_backward, sequence=sequence, **options)
                 yield cell, f"{name}_clipping_backward", picture
         for measure in _shown_whole(args):
-            yield cell, f"{cell}_{measure}", _overlay(measure, look, args, {**options, "targets": look.labels[1:]})
+            yield cell, f"{cell}_{measure}", _overlay(measure, look, args, options)
 
 
 def _levels(args: argparse.Namespace) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from .. import engine
-from ..engine import Node
+from ..engine import Array, Node
 from ..errors import HoleError, MismatchError
+from .beside import apart, beside, shown
 
 __all__ = ["Judge", "hole"]
 
@@ -44,7 +45,7 @@ class Judge:
         """
         difference = _difference(found, expected, tolerance)
         if difference is not None:
-            raise MismatchError(what, _shown(expected), _shown(found), difference)
+            raise MismatchError(what, *_beside(expected, found, tolerance), difference)
         self.passed.append(what)
 
     def in_order(
@@ -57,11 +58,11 @@ class Judge:
         """
         for name, value in expected.items():
             if name not in found:
-                raise MismatchError(f"{what}: {name}", _shown(value), "nothing", "it is missing")
+                raise MismatchError(f"{what}: {name}", shown(value), "nothing", "it is missing")
             difference = _difference(found[name], value, tolerance)
             if difference is not None:
                 where = f"{what}: {name} is the first that differs"
-                raise MismatchError(where, _shown(value), _shown(found[name]), difference)
+                raise MismatchError(where, *_beside(value, found[name], tolerance), difference)
         self.passed.append(what)
 
     def same_graph(self, what: str, found: Any, expected: Node, *, tolerance: float = 1e-9) -> None:
@@ -77,7 +78,7 @@ class Judge:
             self.passed.append(what)
             return
         if not isinstance(found, Node):
-            raise MismatchError(what, _shown(expected), _shown(found), "it is no Tensor that records")
+            raise MismatchError(what, shown(expected), shown(found), "it is no Tensor that records")
         pairs = zip(reversed(engine.topological(found)), reversed(engine.topological(expected)))
         for mine, right in pairs:
             ops = [node.op.name if node.op else "a leaf" for node in (mine, right)]
@@ -86,8 +87,8 @@ class Judge:
                 raise MismatchError(where, f"{ops[1]}{_at(right)}", f"{ops[0]}{_at(mine)}", "another op")
             difference = _difference(mine, right, tolerance)
             if difference is not None:
-                raise MismatchError(where, _shown(right), _shown(mine), difference)
-        raise MismatchError(what, _shown(expected), _shown(found), "the result differs")
+                raise MismatchError(where, *_beside(right, mine, tolerance), difference)
+        raise MismatchError(what, *_beside(expected, found, tolerance), "the result differs")
 
     def true(self, what: str, holds: bool | np.bool_, found: Any = "not so") -> None:
         """A statement about the learner's work.
@@ -96,7 +97,7 @@ class Judge:
             MismatchError: It does not hold.
         """
         if not holds:
-            raise MismatchError(what, "that it holds", _shown(found), "")
+            raise MismatchError(what, "that it holds", shown(found), "")
         self.passed.append(what)
 
     def raises(self, what: str, error: type[Exception], call: Callable[[], Any]) -> None:
@@ -110,7 +111,7 @@ class Judge:
         except error:
             self.passed.append(what)
         else:
-            raise MismatchError(what, error.__name__, _shown(given), "no error was raised")
+            raise MismatchError(what, error.__name__, shown(given), "no error was raised")
 
 
 def _at(node: Node) -> str:
@@ -144,25 +145,38 @@ def _difference(found: Any, expected: Any, tolerance: float) -> str | None:
         return f"it is of type {type(found).__name__}, not a number or an array"
     if a.shape != b.shape:
         return f"its shape is {a.shape}, not {b.shape}"
-    with np.errstate(all="ignore"):
-        near = np.isfinite(b) & (np.abs(a - b) <= tolerance * (1 + np.abs(b)))  # everything is near infinity
-        wrong = ~near & ~((a == b) | (np.isnan(a) & np.isnan(b)))
+    wrong = _wrong(a, b, tolerance)
     if not wrong.any():
         return None
     if b.ndim == 0:
         with np.errstate(all="ignore"):
             return f"it is off by {float(a - b):.3g}"
     place = tuple(int(k) for k in np.argwhere(wrong)[0])
-    return f"{int(wrong.sum())} of {b.size} numbers differ, first at {list(place)}: {a[place]:.6g}, not {b[place]:.6g}"
+    mine, right = apart(a[place], b[place])
+    return f"{int(wrong.sum())} of {b.size} numbers differ, first at {list(place)}: {mine}, not {right}"
 
 
-def _shown(x: Any) -> str:
-    """A value in a line or a few."""
-    if isinstance(x, Node):
-        x = x.value
-    if isinstance(x, np.ndarray):
-        return np.array2string(x, precision=6, threshold=12, edgeitems=3)
-    if isinstance(x, float):
-        return f"{x:.10g}"
-    text = x if isinstance(x, str) else repr(x)
-    return text if len(text) <= 300 else f"{text[:297]}…"
+def _wrong(a: Array, b: Array, tolerance: float) -> Array:
+    """Which numbers of two arrays of one shape do not agree."""
+    with np.errstate(all="ignore"):
+        near = np.isfinite(b) & (np.abs(a - b) <= tolerance * (1 + np.abs(b)))  # everything is near infinity
+        wrong: Array = ~near & ~((a == b) | (np.isnan(a) & np.isnan(b)))
+    return wrong
+
+
+def _beside(expected: Any, found: Any, tolerance: float) -> tuple[str, str]:
+    """Both in words; of two lists of arrays the first two that differ, of arrays what is around the first number."""
+    expected, found = (x.value if isinstance(x, Node) else x for x in (expected, found))
+    if isinstance(expected, (list, tuple)) and isinstance(found, (list, tuple)) and len(expected) == len(found):
+        differ = ((a, b) for a, b in zip(expected, found) if _difference(b, a, tolerance) is not None)
+        a, b = next(differ, (expected, found))
+        if isinstance(a, (Node, np.ndarray)):
+            return _beside(a, b, tolerance)
+    try:
+        if np.iscomplexobj(expected) or np.iscomplexobj(found):
+            return beside(expected, found)
+        a, b = np.asarray(expected, np.float64), np.asarray(found, np.float64)
+    except (TypeError, ValueError):
+        return beside(expected, found)
+    wrong = _wrong(a, b, tolerance) if a.shape == b.shape else np.zeros(0)
+    return beside(expected, found, tuple(int(k) for k in np.argwhere(wrong)[0]) if wrong.any() else None)

@@ -1,4 +1,16 @@
-"""Where the lessons are, and what each one's manifest says."""
+"""Where the lessons are, and what each one's manifest says.
+
+In `manifest.ini` a hint begins with "- ", and its lines are read as one, until a line begins with "* ": what stands
+from there to the next one is shown as a line of its own. So a hint that speaks of several holes gives each its line:
+
+    hints =
+        - What each function needs:
+          * `lane`: what stays is f * c, and what is new
+            is added to it.
+          * `half_life`: the logarithm of a half.
+
+A line must not begin with # or ;, which make it a comment.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import LessonError
+from ..terminal import escaped
 
 __all__ = ["FILES", "LESSONS", "Lesson", "called", "lesson_in", "lessons", "root"]
 
@@ -35,7 +48,7 @@ class Lesson(NamedTuple):
         seconds: How long lesson.py may take on two cores.
         seeds: The seeds that its claims have been shown to hold for.
         data: The data sets that it reads where they have been fetched.
-        hints: For the exercise, in growing strength.
+        hints: For the exercise, in growing strength; each of one or several lines.
     """
 
     folder: Path
@@ -104,9 +117,10 @@ def lesson_in(folder: Path) -> Lesson:
     try:
         parser.read_string((folder / "manifest.ini").read_text("utf-8"))
         said = parser["lesson"]
-        hints = tuple(" ".join(hint.split()) for hint in re.split(r"\n\s*- ", "\n" + said["hints"]) if hint.strip())
+        hints = tuple(_lines(hint) for hint in re.split(r"\n\s*- ", "\n" + said["hints"]) if hint.strip())
+        title, teaches = (escaped(" ".join(said[name].split())) for name in ("title", "teaches"))
         return Lesson(
-            folder, int(named[1]), named[2], said["title"], " ".join(said["teaches"].split()), int(said["seconds"]),
+            folder, int(named[1]), named[2], title, teaches, int(said["seconds"]),
             tuple(map(int, said.get("seeds", "0").split())), tuple(said.get("data", "").split()), hints,
         )  # fmt: skip
     except (configparser.Error, KeyError, ValueError, OSError) as error:
@@ -114,3 +128,9 @@ def lesson_in(folder: Path) -> Lesson:
             f"lesson {folder.name}: manifest.ini cannot be used: {str(error).partition(chr(10))[0]}.\n"
             "  Give [lesson] with title, teaches, seconds and hints, as the other lessons do."
         ) from None
+
+
+def _lines(text: str) -> str:
+    """One line, and one more from each line on that begins with "* "."""
+    items = re.split(r"\n\s*(?=\* )", text)
+    return "\n".join(escaped(" ".join(item.split())) for item in items if item.strip())

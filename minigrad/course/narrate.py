@@ -24,7 +24,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from ..errors import ClaimError, MinigradError
-from ..terminal import Output, one_line
+from ..terminal import Output, escaped, one_line
 from ..views.picture import Picture
 from .manifest import Lesson, lesson_in
 from .page import WIDE
@@ -63,7 +63,7 @@ class Narrator:
 
     def question(self, text: str) -> None:
         """What the lesson begins with."""
-        title = f"{self.lesson.number:02d} · {self.lesson.title}"
+        title = Text(f"{self.lesson.number:02d} · {self.lesson.title}")
         asked = _Trimmed(Markdown(inspect.cleandoc(text)))
         self._console.print(Panel(asked, title=title, title_align="left", width=self._width, padding=(1, 2)))
 
@@ -96,7 +96,7 @@ class Narrator:
         self._pictures.mkdir(parents=True, exist_ok=True)
         path = picture.save(self._pictures / f"{name}.svg")
         self._console.print()
-        self._console.print(Text.assemble(("picture ", "magenta"), (str(path), "bold")), soft_wrap=True)
+        self._console.print(Text.assemble(("picture ", "magenta"), (escaped(str(path)), "bold")), soft_wrap=True)
         self._console.print(_inset(_Trimmed(Markdown(inspect.cleandoc(what)))), width=self._width)
         return path
 
@@ -223,5 +223,5 @@ def narrate(tell: Callable[[Narrator], None], file: str, argv: Sequence[str] | N
 
 
 def _fail(file: str, text: str) -> NoReturn:
-    sys.stderr.write(f"{Path(file).resolve().parent.name}: {one_line(text)}\n")
+    sys.stderr.write(one_line(f"{Path(file).resolve().parent.name}: {text}") + "\n")
     sys.exit(2)

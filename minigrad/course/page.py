@@ -56,17 +56,21 @@ def put(console: Console, texts: Iterable[Text]) -> None:
 
 
 def wrapped(text: Text, width: int) -> list[Text]:
-    """In lines of this width; what is set in stays set in."""
+    """In lines of this width; what is set in stays set in, and what follows "* " stands below itself."""
     text = text.copy()
     text.expand_tabs(4)
-    indent = len(text.plain) - len(text.plain.lstrip())
-    if 0 < indent < len(text.plain):
-        lines = [Text.assemble(" " * indent, part) for part in text[indent:].wrap(_SHAPE, max(width - indent, 8))]
-    else:
-        lines = list(text.wrap(_SHAPE, width))
-    for line in lines:
+    made = list[Text]()
+    for line in text.split("\n", allow_blank=True):
+        indent = len(line.plain) - len(line.plain.lstrip())
+        indent += 2 * line.plain.startswith("* ", indent)
+        if 0 < indent < len(line.plain):
+            parts = line[indent:].wrap(_SHAPE, max(width - indent, 8))
+            made += [Text.assemble(" " * indent if k else line[:indent], part) for k, part in enumerate(parts)]
+        else:
+            made += line.wrap(_SHAPE, width)
+    for line in made:
         line.rstrip()
-    return lines or [Text()]
+    return made or [Text()]
 
 
 def cut(text: Text, width: int) -> Text:

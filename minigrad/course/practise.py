@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rich.text import Text
 
 from ..errors import HoleError, LessonError, MismatchError
-from ..terminal import Output, escaped
+from ..terminal import Output, escaped, one_line
 from .judge import Judge
 from .manifest import Lesson, lessons
 from .page import put
@@ -81,20 +81,30 @@ def examine(lesson: Lesson, exercise: Path) -> Outcome:
     except HoleError as error:
         return Outcome(False, tuple(judge.passed), f"line {error.line} of {error.file} is still a hole", (error.goal,))
     except MismatchError as error:
-        details = tuple(filter(None, (f"expected  {error.expected}", f"found     {error.found}", error.difference)))
-        return Outcome(False, tuple(judge.passed), error.what, details)
+        details = (_entry("expected", error.expected), _entry("found", error.found), error.difference)
+        return Outcome(False, tuple(judge.passed), error.what, tuple(filter(None, details)))
     except (Exception, SystemExit) as error:  # whatever a learner's code may raise
         return Outcome(False, tuple(judge.passed), *_failure(error, exercise, check))
     return Outcome(True, tuple(judge.passed), "", ())
 
 
+def _entry(name: str, text: str) -> str:
+    """A text beside its name, its further lines below its first one."""
+    return f"{name:<10}{text}".replace("\n", "\n" + " " * 10)
+
+
 def _failure(error: BaseException, exercise: Path, check: Path) -> tuple[str, tuple[str, ...]]:
     """The problem and its details: what was raised, at which line of the exercise, or else of the check."""
-    kind, said = type(error).__name__, str(error)[:_MOST].splitlines()[:_LINES]
+    kind, said = type(error).__name__, list[str]()
+    with suppress(Exception):  # a learner's own error may not be able to say anything
+        said = str(error)[:_MOST].splitlines()[:_LINES]
     if isinstance(error, SyntaxError) and error.filename == str(exercise):
         line = (error.text or "").strip()
         return f"line {error.lineno} of {exercise.name} is no Python: {error.msg}", (line,) if line else ()
-    if isinstance(error, AttributeError) and getattr(error.obj, "__file__", None) == str(exercise):
+    if (
+        isinstance(error, AttributeError) and isinstance(error.obj, ModuleType)  # of others, asking may fail
+        and getattr(error.obj, "__file__", None) == str(exercise)
+    ):  # fmt: skip
         return f"{exercise.name} has no {error.name}", ("The check calls it by this name: let it be called so.",)
     if isinstance(error, SystemExit):
         kind, said = "it ends the program", ["Take out the call of exit."]
@@ -120,10 +130,18 @@ def lesson_of(folder: Path) -> Lesson:
 
 
 def practise(file: str) -> None:
-    """Check the exercise that stands in this file and print what was found; ends with status 1 unless it is solved."""
+    """Check the exercise that stands in this file and print what was found.
+
+    Ends with status 1 unless it is solved, 2 if its folder belongs to no lesson.
+    """
     exercise = Path(file).resolve()
     forgiving()
-    outcome = examine(lesson_of(exercise.parent), exercise)
+    try:
+        lesson = lesson_of(exercise.parent)
+    except LessonError as error:
+        sys.stderr.write(one_line(f"{exercise.name}: {error}") + "\n")
+        sys.exit(2)
+    outcome = examine(lesson, exercise)
     put(Output(), told(outcome))
     if not outcome.solved:
         sys.exit(1)

@@ -254,7 +254,7 @@ class Watch:
 
     def _verdict(self) -> Iterable[Text]:
         if self._page is _Page.RESET:
-            yield Text(f"Reset {relative(self._book.exercise(self.lesson))}?", "bold yellow")
+            yield Text(f"Reset {escaped(relative(self._book.exercise(self.lesson)))}?", "bold yellow")
             yield Text("It becomes as it came; your text is kept beside it as exercise.py.bak.")
             return
         if self._hint is not None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..atomic import remove_leftovers, replacing
 from ..errors import LessonError
+from ..terminal import word
 from .manifest import Lesson, lessons, root
 
 __all__ = ["COPIED", "DEFAULT", "MARK", "Prepared", "Progress", "Workbook", "prepare"]
@@ -185,7 +186,7 @@ class Workbook:
         _write(self.folder, progress)
 
     def _remedy(self) -> str:
-        return f"minigrad course init {self.folder}"
+        return f"minigrad course init {word(str(self.folder))}"
 
 
 def prepare(folder: Path) -> Prepared:

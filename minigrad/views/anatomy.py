@@ -64,7 +64,7 @@ def anatomy(
     canvas = Canvas("anatomy")
     _caption(canvas, facts, drawn, chosen, title)
     _draw(canvas, facts, drawn, chosen)
-    canvas.legend("name\nmean value\ng = ‖∂L/∂name‖", padding=not facts.real)
+    canvas.legend("name\nmean value\ng = ‖∂L/∂name‖", [s.dtype], padding=not facts.real)
     return canvas.picture()
 
 

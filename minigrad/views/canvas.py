@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import graphviz
 
 from ..bptt.record import Reading
 from .layout import Layout, Point
-from .palette import BINS, PLAIN, SPECIAL, Look, Mark, Scale, brief, largest, look, number, pale, shown
+from .palette import BINS, PLAIN, SPECIAL, Look, Mark, Scale, brief, largest, look, number, pale, shown, special
 from .picture import Picture
 from .scene import Card, Pill
 
@@ -198,10 +198,9 @@ class Canvas:
         """The frame of one time step, as a cluster around what is drawn inside this block."""
         attributes = {
             "bb": f"{x:.6g},{base:.6g},{x + width:.6g},{base + height:.6g}",
-            "lp": f"{x + width / 2:.6g},{base + height - 10:.6g}", "label": f"t = {t + 1}{more}", "fontsize": "11",
-            "style": "filled" if self.plain else "rounded,filled", "color": "#c8c8c8", "fillcolor": "#fafafa",
-            "id": f"{prefix}_{t + 1}",
-            "class": "step",
+            "lp": f"{x + width / 2:.6g},{base + height - 10:.6g}", "label": _quoted(f"t = {t + 1}{more}"),
+            "fontsize": "11", "style": "filled" if self.plain else "rounded,filled", "color": "#c8c8c8",
+            "fillcolor": "#fafafa", "id": f"{prefix}_{t + 1}", "class": "step",
         }  # fmt: skip
         self.lines.append(f'\tsubgraph "cluster_{prefix}_{t + 1}" {{\n\tgraph {_attributes(attributes)}\n')
         yield
@@ -217,7 +216,7 @@ class Canvas:
         paint = look(card.reading)
         if card.mark is not None or card.plain:
             gradient, paint = (card.mark.text, card.mark.look) if card.mark is not None else ("", PLAIN)
-        lines = [shortened(text, width - 1, size) for text in (card.title, card.line, gradient)]
+        lines = [shortened(text, width - 1, size) for text in (card.title, card.aim, card.line, gradient)]
         if height < 24:
             lines = [shortened("  ".join(filter(None, lines)), width - 1, size)]
         attributes = _style(paint, card.kind)
@@ -377,10 +376,11 @@ class Canvas:
                 center = (x + 4 + wide * (k + 0.5), y)
                 self.tile(f"{name}_{identifier(lane)}_{k}", shade, center, wide, 13, f"{where}: {worst}")
 
-    def legend(self, key: str, *, padding: bool = False) -> None:
-        """The colour scale, the kinds that are no numbers, and how to read a box."""
+    def legend(self, key: str, dtypes: Collection[Any] = (), *, padding: bool = False) -> None:
+        """The colour scale, the kinds that are no numbers (of gradients of these types), and how to read a box."""
         height, wide = 34.0, 62.0
-        pieces = [("bin", b) for _, b in BINS] + [("kind", SPECIAL[k]) for k in SPECIAL if k != "padding" or padding]
+        kinds = [special(kind, dtypes) for kind in SPECIAL if kind != "padding" or padding]
+        pieces = [("bin", b) for _, b in BINS] + [("kind", k) for k in kinds]
         x, base = MARGIN, self.band(height + 14)
         for k, (kind, paint) in enumerate(pieces):
             if kind == "kind" and pieces[k - 1][0] == "bin":
@@ -401,7 +401,9 @@ class Canvas:
         )  # fmt: skip
         self.reach(x + 104)
 
-    def scales(self, some: Sequence[tuple[str, Scale]], kinds: Sequence[str]) -> None:
+    def scales(
+        self, some: Sequence[tuple[str, Scale]], kinds: Sequence[str], dtypes: Collection[Any] = ()
+    ) -> None:
         """The colours of a measure's numbers, each row with what the number is, and the kinds that are no numbers."""
         beside = len(some) == 2 and self.right > 900  # in a narrow picture below each other
         left, base = MARGIN, 0.0
@@ -409,7 +411,8 @@ class Canvas:
             if row == 0 or not beside:
                 left, base = MARGIN, self.band(51)
             self.words(f"scale{row}", words, (left, base + 38), 10)
-            pieces = [found for _, found in scale] + ([SPECIAL[kind] for kind in kinds] if row == len(some) - 1 else [])
+            last = kinds if row == len(some) - 1 else ()
+            pieces = [*(found for _, found in scale), *(special(kind, dtypes) for kind in last)]
             x = left
             for k, paint in enumerate(pieces):
                 if k == len(scale) and x + 66 * len(kinds) > WIDTH - MARGIN:  # the kinds in a line of their own

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from ..bptt.diagnose import EXPLODES_ABOVE, VANISHES_BELOW
 from ..bptt.record import ParameterRecord, Reading, Record, SequenceRecord
 from ..clip import Clipping
 from ..errors import DrawError
-from .canvas import FOLD, GAP, HEADER, MARGIN, Canvas, folded, identifier
+from .canvas import FOLD, GAP, HEADER, MARGIN, Canvas, extent, folded, identifier, shortened
 from .fold import bands
 from .layout import Layout
 from .palette import number, shown
@@ -36,7 +38,8 @@ def clipping(
     Args:
         record: From `bptt.backward`.
         clipping: What `clip_grad_norm` or `clip_grad_value` returned.
-        everything, labels, title, sequence: As `unrolled`.
+        labels: What each step reads, such as its character: beside its number.
+        everything, title, sequence: As `unrolled`.
     Raises:
         DrawError, RecordError: As `unrolled`; also where no parameter is used inside the steps.
     """
@@ -58,7 +61,7 @@ def clipping(
         did += f"   angle {number(clipping.angle)}°"
     canvas.caption(
         title or f"{chosen.cell}: clipping {how}, threshold C = {number(clipping.threshold)}: {did}",
-        _clipping_story(clipping, terms),
+        _clipping_story(clipping, chosen, terms),
     )
     weight_name = short_name(weight.name, chosen.name)
     readings = [chosen.norm_reading(terms.get(t, 0.0)) for t in range(chosen.steps)]
@@ -73,7 +76,7 @@ def clipping(
         _totals(canvas, chosen, clipping.before, None, "sum_before")
         canvas.row_title(f"after: each element limited to ±{number(clipping.threshold)}")
         _totals(canvas, chosen, clipping.after, clipping.angles, "sum_after")
-    canvas.legend("g = norm of a term\nof ∂L/∂W")
+    canvas.legend("g = norm of a term\nof ∂L/∂W", [chosen.dtype])
     return canvas.picture()
 
 
@@ -85,17 +88,25 @@ def recurrent(record: Record, sequence: str) -> ParameterRecord | None:
     return next((p for p in shared if "hh" in p.name), shared[-1] if shared else None)
 
 
-def _clipping_story(clipping: Clipping, terms: dict[int, float]) -> str:
+def _clipping_story(clipping: Clipping, sequence: SequenceRecord, terms: dict[int, float]) -> str:
+    """What clipping does to this gradient, whose terms where it ends and begins differ as `diagnose` judges, or not."""
+    if not all(map(math.isfinite, terms.values())):
+        return "Some terms are not finite, and no coefficient mends that."
+    if not clipping.fired:
+        return "Below its threshold, clipping changes nothing."
     if clipping.kind == "value":
         return "Only the parameters' gradients change, and their direction with them; inside the sequence nothing does."
-    used = [t for t in sorted(terms) if terms[t] > 0]
+    used = [t for t in sorted(terms, reverse=sequence.reverse) if terms[t] > 0]
     if len(used) < 2:
-        return "One coefficient for all: clipping tames an explosion; it does not cure vanishing."
-    ratio = number(terms[used[0]] / terms[used[-1]])
-    return (
-        f"Term at t={used[0] + 1} : term at t={used[-1] + 1} = {ratio} before and after:"
-        " clipping tames an explosion; it does not cure vanishing."
-    )
+        return "One coefficient for all of the gradient: its length changes, its direction does not."
+    end, start = used[0], used[-1]
+    ratio = terms[end] / terms[start]
+    said = f"Term at t={end + 1} : term at t={start + 1} = {number(ratio)} before and after:"
+    if ratio < VANISHES_BELOW:
+        return f"{said} clipping does not cure vanishing."
+    if ratio > EXPLODES_ABOVE:
+        return f"{said} clipping makes the sum small enough; t={end + 1} outweighs t={start + 1} as much as it did."
+    return f"{said} one factor for all steps, so each keeps its share."
 
 
 def _terms(
@@ -115,10 +126,12 @@ def _terms(
             canvas.fold(f"{row}_fold_{column.start + 1}", column, hidden, x, base, layout, FOLD)
             x += FOLD + 4
             continue
-        letter = f" “{labels[column]}”" if labels else ""
-        about = f"t={column + 1}{letter}: this step's term of ∂L/∂{name} has norm {shown(readings[column])}"
+        label = f"“{labels[column]}”" if labels and labels[column] else ""
+        where = f"t={column + 1}" + (f" {label}" if label else "")
+        about = f"{where}: this step's term of ∂L/∂{name} has norm {shown(readings[column])}"
+        beside = label and shortened(f"  {label}", frame - 6 - extent(f"t = {column + 1}", 11), 11)
         card = Card("gate", name, "", readings[column], about)
-        with canvas.frame(column, x, base, frame, layout.height, row):
+        with canvas.frame(column, x, base, frame, layout.height, row, beside):
             center = (x + frame / 2, base + layout.lanes["W"])
             canvas.card(f"{row}_{column + 1}", card, center, width, height, (), column)
         x += frame + 4

@@ -7,6 +7,7 @@ coordinate is fixed here (see `layout`), so the same record always gives the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..bptt.record import Record, SequenceRecord
 from ..bptt.truncation import truncation as measured_truncation
@@ -66,7 +67,8 @@ def unrolled(
         everything: Draw every step in one row. Else the picture fits 1,600 x 1,000 pixels: the
             middle is folded, with its own least and largest norm. (What is deeper than an LSTM of seven
             layers, or of three with two directions, makes it higher.)
-        labels, targets: What each step reads and should predict, such as its character.
+        labels, targets: What each step reads and should predict, such as its character: in the boxes of its input
+            and its loss, and below the tiles of a strip where each step has its own.
         title: In place of the one made from the record.
         sequence: Which layer and direction, by its name; several, from the bottom up; None: all.
         sample: Which sample of the batch, from 0, at the strip and cell levels; None: norms over all.
@@ -176,6 +178,7 @@ def _drawn(
         canvas.below = 12.0 if alone else 0.0
     canvas.caption(title or _title(record, layers, sample, found), *story, *more)
     if level == "strip":
+        canvas.below += 20.0 if targets else 0.0  # the row of them
         walks = [s for layer in reversed(layers) for s in reversed(layer)]  # the loss is on top
         called = {s.name: "" if single else f"{s.name}  " for s in walks}
         groups = [_measured_rows(s, called[s.name], found) or strip_rows(s, called[s.name]) for s in walks]
@@ -188,7 +191,7 @@ def _drawn(
             {**{t + s.reverse: "no way back" for t in cuts_of(record, s)}, **_lost(s, found.get(s.name))}
             for s in walks
         ]
-        strip(canvas, groups, labels, everything, [s.name for s in walks if s.reverse], cuts)
+        strip(canvas, groups, labels, everything, [s.name for s in walks if s.reverse], cuts, targets)
         key = "one tile a step:\n‖∂L/∂name‖"
     elif single:
         (s,) = layers[0]
@@ -203,9 +206,9 @@ def _drawn(
         counts = {site.output: _labels(overlay) for overlay, site in some}
         key = _key(paint(canvas, plan, (style_of(walked, lines, counts) for lines in (3, 2, 1)), everything))
     if alone:
-        canvas.scales(first.scales, legend_of(found.values()))
+        canvas.scales(first.scales, legend_of(found.values()), _types(layers))
     else:
-        canvas.legend(key, padding=_padded(layers))
+        canvas.legend(key, _types(layers), padding=_padded(layers))
     return canvas.picture()
 
 
@@ -249,7 +252,8 @@ def compare(
         for name, s in walks
     ]  # fmt: skip
     strip(canvas, groups, labels, everything, [s.name for _, s in walks if s.reverse])
-    canvas.legend("one tile a step:\n‖∂L/∂name‖", padding=_padded([[s] for _, s in walks]))
+    drawn = [[s] for _, s in walks]
+    canvas.legend("one tile a step:\n‖∂L/∂name‖", _types(drawn), padding=_padded(drawn))
     return canvas.picture()
 
 
@@ -322,6 +326,11 @@ def _unequal(layers: Layers) -> set[tuple[int, int]]:
 
 def _padded(layers: Layers) -> bool:
     return any(0 in real_samples(s) for layer in layers for s in layer)
+
+
+def _types(layers: Layers) -> set[Any]:
+    """Of the numbers that the gradients are made of."""
+    return {s.dtype for layer in layers for s in layer}
 
 
 def _more(layers: Layers) -> list[str]:

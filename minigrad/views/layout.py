@@ -10,6 +10,7 @@ from the lower left corner of the step.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -48,6 +49,7 @@ class Layout:
         lanes: The height of each state's lane.
         wires: The corners from box to box.
         carried: The same from the state of the step before; they start at x = 0, on its lane.
+        beside: Inside the step, those of the second and every further wire between the same two.
     """
 
     width: float
@@ -56,15 +58,20 @@ class Layout:
     lanes: dict[str, float]
     wires: dict[tuple[str, str], list[Point]] = field(default_factory=dict)
     carried: dict[tuple[str, str], list[Point]] = field(default_factory=dict)
+    beside: dict[tuple[str, str], list[list[Point]]] = field(default_factory=dict)
 
 
 def mirrored(layout: Layout) -> Layout:
     """The same step for a walk from right to left: what is carried comes in at the right border."""
-    def turned(points: Mapping[tuple[str, str], list[Point]]) -> dict[tuple[str, str], list[Point]]:
-        return {key: [(layout.width - x, y) for x, y in way] for key, way in points.items()}
+    def turned(way: Sequence[Point]) -> list[Point]:
+        return [(layout.width - x, y) for x, y in way]
 
-    places = {key: (layout.width - x, y) for key, (x, y) in layout.places.items()}
-    return Layout(layout.width, layout.height, places, layout.lanes, turned(layout.wires), turned(layout.carried))
+    return Layout(
+        layout.width, layout.height, {key: turned([place])[0] for key, place in layout.places.items()}, layout.lanes,
+        {pair: turned(way) for pair, way in layout.wires.items()},
+        {pair: turned(way) for pair, way in layout.carried.items()},
+        {pair: [*map(turned, ways)] for pair, ways in layout.beside.items()},
+    )  # fmt: skip
 
 
 def arrange(
@@ -76,33 +83,36 @@ def arrange(
     column_gap: float,
     header: float,
     columns: Mapping[str, int] | None = None,
+    port: float = PORT,
 ) -> Layout:
     """Lay out one step.
 
     Args:
         items: The boxes; states from the top lane to the bottom one, the others in the order in
             which they were computed.
-        edges: (from, to) inside the step, without a cycle.
+        edges: (from, to) inside the step, without a cycle; as often as wires run there.
         carried: (state, to): what uses the state of the step before.
         row_gap, column_gap: The least distance of two boxes.
         header: Room for the frame's own label.
         columns: The column of each box; None: right of all that it is computed from.
+        port: Between two wires side by side, where there is room for that much.
     """
-    edges, carried = list(dict.fromkeys(edges)), list(dict.fromkeys(carried))
+    counts = Counter(edges)
+    edges, carried = list(counts), list(dict.fromkeys(carried))
     by_key = {item.key: item for item in items}
     columns = _columns(items, edges) if columns is None else columns
     rows, bottom = _rows(items, edges, carried, columns)
-    router = _Router(by_key, columns, rows)
+    router = _Router(by_key, columns, rows, port)
     # Near rows first: they take the inner ports, so that the wires of one box do not cross.
     for a, b, is_carried in sorted(
         [(a, b, False) for a, b in edges] + [(a, b, True) for a, b in carried],
         key=lambda edge: abs(rows[edge[0]] - rows[edge[1]]),
     ):
-        router.plan(a, b, carried=is_carried)
+        router.plan(a, b, 1 if is_carried else counts[a, b], carried=is_carried)
     # Rows become heights, from the top down, and columns x positions, each gap as wide as its wires ask for.
     tall = [max((i.height + i.above for i in items if rows[i.key] == r), default=0.0) for r in range(bottom + 1)]
     low = [max((i.height for i in items if rows[i.key] == r), default=0.0) for r in range(bottom + 1)]
-    gaps = [max(row_gap, PORT * (len(router.channel(r)) + 1)) for r in range(bottom)] + [row_gap * 0.75]
+    gaps = [max(row_gap, port * (len(router.channel(r)) + 1)) for r in range(bottom)] + [row_gap * 0.75]
     height = header + row_gap * 0.25 + sum(tall) + sum(gaps)
     centres, channels, top = [], [], height - header - row_gap * 0.25
     for r in range(bottom + 1):
@@ -112,7 +122,7 @@ def arrange(
     last = max(columns.values(), default=0)
     widths = [max((i.width for i in items if columns[i.key] == c), default=0.0) for c in range(last + 1)]
     gutters = [
-        max(column_gap / (2 if c in (-1, last) else 1), ARROW + PORT * (len(router.gutter(c)) + 1))
+        max(column_gap / (2 if c in (-1, last) else 1), ARROW + port * (len(router.gutter(c)) + 1))
         for c in range(-1, last + 1)
     ]
     lefts = [gutters[0]]
@@ -126,7 +136,10 @@ def arrange(
     )
     starts = [0.0, *(left + width for left, width in zip(lefts, widths, strict=True))]  # of each gutter
     for way, corners in router.wires(layout.places, centres, channels, starts):
-        (layout.carried if way.carried else layout.wires)[way.source, way.target] = corners
+        if way.number:
+            layout.beside.setdefault((way.source, way.target), []).append(corners)
+        else:
+            (layout.carried if way.carried else layout.wires)[way.source, way.target] = corners
     return layout
 
 
@@ -202,7 +215,29 @@ def _rows(
         # In the order of their wishes (then of computation), each as near to its wish as the others allow.
         here.sort(key=lambda key: wishes[key])
         rows |= dict(zip(here, _spread([wishes[key] for key in here], range(first, first + crowd)), strict=True))
+    if not states:
+        _unravel(rows, [i.key for i in free], edges, columns, range(first, first + crowd))
     return rows, bottom
+
+
+def _unravel(
+    rows: dict[str, int], free: Sequence[str], edges: Sequence[tuple[str, str]], columns: Mapping[str, int],
+    slots: range,
+) -> None:  # fmt: skip
+    """Bring boxes near to what uses them, then near to what they are made of: fewer wires cross."""
+    placed: dict[int, list[str]] = {}
+    for key in free:
+        placed.setdefault(columns[key], []).append(key)
+    order = sorted(placed)
+    for there, back, way in ((0, 1, order[::-1]), (1, 0, order)):
+        near: dict[str, list[str]] = {}
+        for edge in edges:
+            near.setdefault(edge[there], []).append(edge[back])
+        for column in way:
+            at = {key: [rows[k] for k in near.get(key, [key])] for key in placed[column]}
+            wishes = {key: sum(found) / len(found) for key, found in at.items()}
+            here = sorted(at, key=lambda key: (wishes[key], rows[key]))
+            rows |= dict(zip(here, _spread([wishes[key] for key in here], slots), strict=True))
 
 
 def _spread(wishes: Sequence[float], slots: range) -> list[int]:
@@ -233,6 +268,7 @@ class _Way(NamedTuple):
         channel: The row below whose boxes the channel runs.
         leaves, arrives: The port at either end: 1 is the first above the middle, -1 the first below it.
         backward: Whether it leaves on the left.
+        number: Of several between the same two, from 0.
     """
 
     source: str
@@ -243,24 +279,31 @@ class _Way(NamedTuple):
     leaves: int = 0
     arrives: int = 0
     backward: bool = False
+    number: int = 0
 
 
 class _Router:
     """Chooses gutters, channels and ports, so that wires keep apart and pass under no box."""
 
-    def __init__(self, items: Mapping[str, Item], columns: Mapping[str, int], rows: Mapping[str, int]) -> None:
-        self.items, self.columns, self.rows = items, columns, rows
+    def __init__(
+        self, items: Mapping[str, Item], columns: Mapping[str, int], rows: Mapping[str, int], port: float
+    ) -> None:
+        self.items, self.columns, self.rows, self.port = items, columns, rows, port
         self.taken = {(columns[k], rows[k]) for k in items}
         self.ways: list[_Way] = []
         self.ports: dict[tuple[int, int], list[tuple[int, int]]] = {}  # (row, port): columns it runs along
 
-    def plan(self, source: str, target: str, *, carried: bool) -> None:
+    def plan(self, source: str, target: str, count: int, *, carried: bool) -> None:
+        """Choose the ways of so many wires between two boxes."""
         a, b = -1 if carried else self.columns[source], self.columns[target]
         p, q = self.rows[source], self.rows[target]
         way = _Way(source, target, carried, backward=not carried and b <= a)
         near = a - way.backward  # the gutter beside the source
         if (a == b and self._clear(p, q, a)) or (p == q and b > a and self._free(p, a, b)):
             self.ways.append(way)
+            for k in range(1, count):
+                port = self._port(p, -1 if k % 2 else 1, 2 * a + 1, 2 * b - 1)
+                self.ways.append(way._replace(leaves=port, arrives=port, number=k))
             return
         if near == b - 1 or (b > a and self._free(p, a, b)):
             way = way._replace(gutters=(b - 1,))
@@ -272,9 +315,10 @@ class _Router:
         up = 1 if q < p else -1
         below = -up if way.channel is None or p != q else -1
         run = sorted((2 * a + (-1 if way.backward else 1), 2 * way.gutters[0] + 1))
-        leaves = 0 if carried else self._port(p, up, *run)
-        arrives = self._port(q, below, 2 * way.gutters[-1] + 1, 2 * b - 1)
-        self.ways.append(way._replace(leaves=leaves, arrives=arrives))
+        leaves = [0 if carried else self._port(p, up, *run) for _ in range(count)]
+        arrives = [self._port(q, below, 2 * way.gutters[-1] + 1, 2 * b - 1) for _ in range(count)]
+        for k, (start, end) in enumerate(zip(leaves, reversed(arrives), strict=True)):  # so that they do not cross
+            self.ways.append(way._replace(leaves=start, arrives=end, number=k))
 
     def _free(self, row: int, a: int, b: int) -> bool:
         return not any((c, row) in self.taken for c in range(a + 1, b))
@@ -313,7 +357,7 @@ class _Router:
         for row, port in {(row, 0) for row in self.rows.values()} | set(self.ports):
             count = max((abs(k) for r, k in self.ports if r == row and k * port > 0), default=1)
             reach = 0.38 * min(i.height for k, i in self.items.items() if self.rows[k] == row)
-            heights[row, port] = centres[row] + port * min(PORT, reach / count)
+            heights[row, port] = centres[row] + port * min(self.port, reach / count)
         levels = {  # of each wire in its channel
             way: edge - gap * (k + 1) / (len(self.channel(row)) + 1)
             for row, (edge, gap) in enumerate(channels)
@@ -329,7 +373,7 @@ class _Router:
             return (True, -start - end) if end > start else (False, start + end)
 
         tracks = {
-            (way, g): start + ARROW + PORT * k
+            (way, g): start + ARROW + self.port * (k + 1) - PORT
             for g, start in enumerate(starts, -1)
             for k, way in enumerate(sorted(self.gutter(g), key=lambda way, g=g: rank(way, g)))  # type: ignore[misc]
         }

@@ -140,7 +140,9 @@ def _jacobian_lags(x: JacobianCurves, width: int) -> RenderableType:
     high = max(float(known.max()), 0.0) if len(known) else 0.0
 
     def bar(size: int) -> tuple[str, list[Text]]:
-        return f"{power(low)}…{power(high)}", [log_bar(float(x.largest[q]), low, high, size) for q in lags]
+        title = f"bar: largest, {power(low)}…{power(high)}"
+        bars = [log_bar(float(x.largest[q]), low, high, size) for q in lags]
+        return title if len(title) <= size else "largest", bars
 
     return table(columns, width, drop=["to step"], bar=bar)
 
@@ -148,7 +150,7 @@ def _jacobian_lags(x: JacobianCurves, width: int) -> RenderableType:
 def _jacobian_notes(x: JacobianCurves) -> Iterator[Text]:
     words = [
         "Largest, smallest: singular values of the product of the steps' Jacobians: no direction of the state fares"
-        " better or worse."
+        " better or worse. The bar is the logarithm of the largest."
     ]
     if x.path_largest is not None:
         mark, _ = _PATHS.get(x.cell, ("the direct path", ""))

@@ -403,7 +403,11 @@ def _folded(height: float, row: Hidden, marks: Marks) -> Folded:
 
 
 def _cut(card: Card, lines: int) -> Card:
-    """Fewer lines of text: an input keeps its letter, the others lose their mean value."""
+    """Fewer lines of text: an input keeps its letter and a loss its aim, the others lose their mean value."""
+    if card.aim and card.mark is not None:
+        card = card._replace(line="")
+    if card.aim and lines < 3:
+        card = card._replace(title=f"{card.title} {card.aim}", aim="")
     if lines == 3:
         return card
     if card.kind == "input":

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ..bptt.record import Reading
 
 __all__ = ["BINS", "PLAIN", "SPECIAL", "Look", "Mark", "Scale", "brief", "largest", "look", "number", "on", "pale",
-           "power", "rescaled", "shown"]  # fmt: skip
+           "power", "rescaled", "shown", "special"]  # fmt: skip
 
 
 class Look(NamedTuple):
@@ -71,7 +73,7 @@ BINS: Scale = (
 
 SPECIAL: dict[str, Look] = {
     "zero": Look("exactly 0", _WHITE, _BLACK, "#8a8a8a", "rounded,dashed"),
-    "underflow": Look("underflow\n< 1e-38", _WHITE, _BLACK, "#2a2f6e", "striped"),
+    "underflow": Look("underflow\nof its type", _WHITE, _BLACK, "#2a2f6e", "striped"),
     "not finite": Look("NaN / inf", _BLACK, "#ffe14d", "#d000d0", "heavy"),
     "no path": Look("no path\nto the loss", _WHITE, "#444444", "#b0b0b0", "rounded,dotted"),
     "padding": Look("padding", "#ffffff", "#767676", "#d0d0d0", "invisible"),
@@ -89,6 +91,18 @@ def look(reading: Reading) -> Look:
     if reading.kind != "value":
         return SPECIAL[reading.kind]
     return next(found for bound, found in BINS if reading.norm < bound or bound == math.inf)
+
+
+def special(kind: str, dtypes: Iterable[Any] = ()) -> Look:
+    """The look of what is no number on the scale; an underflow names the smallest normal number of its type.
+
+    >>> special("underflow", [np.float64]).legend, special("underflow", [np.float32, np.float64]).legend
+    ('underflow\\n< 2e-308', 'underflow\\nof its type')
+    """
+    smallest = {number(float(np.finfo(dtype).tiny)) for dtype in dtypes}
+    if kind != "underflow" or len(smallest) != 1:
+        return SPECIAL[kind]
+    return SPECIAL[kind]._replace(legend=f"underflow\n< {smallest.pop()}")
 
 
 def rescaled(*steps: tuple[float, str, int]) -> Scale:

@@ -677,6 +677,6 @@ def _comparison(rows: Sequence[_Compared], width: int) -> RenderableType:
         "arrives": "arrives: the share of the latest gradient that is left at the first step"
         + (" (~: an estimate)" if any(text.startswith("~") for text in cells["arrives"]) else ""),
         "dec/step": "dec/step: decades gained a step back",
-        "1/10": "1/10: steps back until less is left",
+        "1/10": f"1/10{', 1/1000' * ('1/1000' in wide)}: steps back until less is left",
     }
     return Group(table, Text("; ".join(x for title, x in meanings.items() if title in wide) + ".", "dim"))

@@ -114,7 +114,7 @@ def rolled(
         name, foot = loss
         canvas.wire(cell, name, [(middle, top + 8), (middle, foot)], _whole(s, outside[1]))
     tiles.words()
-    canvas.legend("one tile a step:\nits norm", padding=0 in real_samples(s))
+    canvas.legend("one tile a step:\nits norm", [s.dtype], padding=0 in real_samples(s))
     return canvas.picture()
 
 
@@ -305,7 +305,7 @@ class _Tiles:
             some = row.readings[t : t + self.chunk]
             worst = largest(some)
             where = f"t={t + 1}" if self.chunk == 1 else f"t={t + 1}…{t + len(some)}"
-            letter = f" “{self.labels[t]}”" if self.labels and self.chunk == 1 else ""
+            letter = f" “{self.labels[t]}”" if self.labels and self.labels[t] and self.chunk == 1 else ""
             canvas.tile(
                 f"{name}_{t + 1}", worst, (self.x(k), y), self.wide, _HIGH - 4,
                 f"{where}{letter}: {row.what} {shown(worst)}", brief(worst) if self.wide >= 27 else "",

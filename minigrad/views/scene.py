@@ -40,8 +40,8 @@ class Pill(NamedTuple):
 class Card(NamedTuple):
     """A box: its kind ("state", "gate", "input", "initial", "loss", "join"), its lines, its gradient.
 
-    The loss and a join have no gradient of their own to show. A mark stands in the gradient's place; a plain box
-    shows neither.
+    The loss and a join have no gradient of their own to show; the loss may have an aim, what the step should predict.
+    A mark stands in the gradient's place; a plain box shows neither.
     """
 
     kind: str
@@ -52,6 +52,7 @@ class Card(NamedTuple):
     pills: tuple[Pill, ...] = ()
     mark: Mark | None = None
     plain: bool = False
+    aim: str = ""
 
 
 @dataclass(slots=True)
@@ -287,15 +288,15 @@ class _Scene:
         losses = self.record.losses
         if losses is None or t >= len(losses):
             return None
+        aim = "" if self.targets is None else self.targets[t] and f"“{self.targets[t]}”"
         if math.isnan(losses[t]):  # no loss here, unless the loss itself is NaN or the step's part is not known
             if self.arrivals[self.output, "outside"][t].kind not in ("value", "not finite"):
                 return None
             if math.isfinite(self.record.loss):
                 about = self._at(t, "the loss reads this; the record has no number for the part of this step")
-                return Card("loss", "loss", "", Reading(1.0, "value"), about)
-        aim = f" for “{self.targets[t]}”" if self.targets is not None else ""
-        about = self._at(t, f"its part of the loss{aim}: {losses[t]:.4g}")
-        return Card("loss", subscript("L", t + 1), number(float(losses[t])), Reading(1.0, "value"), about)
+                return Card("loss", "loss", "", Reading(1.0, "value"), about, aim=aim)
+        about = self._at(t, f"its part of the loss{aim and f' for {aim}'}: {losses[t]:.4g}")
+        return Card("loss", subscript("L", t + 1), number(float(losses[t])), Reading(1.0, "value"), about, aim=aim)
 
     @property
     def _unequal(self) -> bool:

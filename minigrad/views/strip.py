@@ -64,18 +64,22 @@ def _pitch(canvas: Canvas, groups: Sequence[list[Row]]) -> float:
 
 def strip(
     canvas: Canvas, groups: Sequence[list[Row]], labels: list[str] | None, everything: bool,
-    backward: Sequence[str] = (), cuts: Sequence[Mapping[int, str]] = (),
+    backward: Sequence[str] = (), cuts: Sequence[Mapping[int, str]] = (), targets: list[str] | None = None,
 ) -> None:  # fmt: skip
     """Draw groups of rows over the same steps; where a page is too narrow, a tile stands for several steps.
 
-    In the sequences named last, which walk from the last step to the first, the gradient travels the other way. Cuts
-    stand before these steps, for each group its own, with words.
+    In the sequences named in `backward`, which walk from the last step to the first, the gradient travels the other
+    way. Cuts stand before these steps, for each group its own, with words. Below the tiles stands what each step reads
+    and should predict.
     """
     pitch = max(_LOW, _pitch(canvas, groups)) if len(groups) > 1 else _HIGH
     steps = groups[0][0].steps
-    left = MARGIN + 16 + 6.2 * max(len(row.title) for rows in groups for row in rows)
+    said = {"label": ("reads" if targets else "", labels), "target": ("target", targets)}
+    below = {name: (title, texts) for name, (title, texts) in said.items() if texts}
+    named = [row.title for rows in groups for row in rows] + [title for title, _ in below.values()]
+    left = MARGIN + 16 + 6.2 * max(map(len, named))
     room = WIDTH - left - 2 * MARGIN
-    wide = max(8.6 if everything else 2.0, min(32.0, room / steps))
+    wide = max(8.6 if everything else 2.0, min(40.0, room / steps))  # 40: 0.00096 fits
     chunk = 1 if everything else math.ceil(steps * wide / room)
     if chunk > 1:
         wide = room / math.ceil(steps / chunk)
@@ -100,7 +104,8 @@ def strip(
             for k, t in enumerate(starts):
                 shade, about, words = row.tile(t, t + chunk)
                 where = f"t={t + 1}" if chunk == 1 else f"t={t + 1}…{min(t + chunk, steps)}"
-                letter = f" “{labels[t]}”" if labels and chunk == 1 else ""
+                letter = f" “{labels[t]}”" if labels and labels[t] and chunk == 1 else ""
+                letter += f", target “{targets[t]}”" if targets and targets[t] and chunk == 1 else ""
                 center = (left + wide * (k + 0.5), base + pitch / 2)
                 canvas.tile(
                     f"{name}_{t + 1}", shade, center, wide, pitch - (3 if pitch > 18 else 1),
@@ -117,11 +122,13 @@ def strip(
             if first and fitting:
                 canvas.words(f"lost_{t + 1}", fitting[0], (x + 9, top + 10), 10)
         canvas.band(_BETWEEN if len(groups) > 1 else 0)
-    if labels and wide >= 8.6 and chunk == 1:
+    for name, (title, texts) in below.items() if wide >= 8.6 and chunk == 1 else ():
         base = canvas.band(20)
-        for t, label in enumerate(labels):
-            if len(label) * 6 <= wide + 3:
-                canvas.text(f"label_{t + 1}", label, (left + wide * (t + 0.5), base + 8), 10)
+        if title:
+            canvas.text(f"{name}_row", title, (left - 10 - extent(title) / 2, base + 8), 10)
+        for t, text in enumerate(texts):
+            if len(text) * 6 <= wide + 3:
+                canvas.text(f"{name}_{t + 1}", text, (left + wide * (t + 0.5), base + 8), 10)
     canvas.reach(end)
     if len(backward) < len(groups):
         _arrow(canvas, left, end, "the gradient travels this way")

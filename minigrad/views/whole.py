@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from ..bptt.record import Graph, OpNode, Reading, Record
 from ..errors import RecordError
 from .canvas import FOLD, GAP, HEADER, MARGIN, Canvas, folded
-from .layout import ARROW, Item, Layout, arrange
+from .layout import ARROW, PORT, Item, Layout, arrange
 from .palette import number
 from .picture import Picture
 from .scene import OPS, Card
@@ -15,6 +17,7 @@ from .scene import OPS, Card
 __all__ = ["graph"]
 
 _WIDTH, _HEIGHT = 66.0, 42.0
+_PORT = 8.0  # between two wires side by side, where all of a graph fits the page
 _PITCH = 92.0  # of two columns, at most, with the wires between them
 
 
@@ -43,7 +46,7 @@ def graph(record: Record, *, everything: bool = False, title: str | None = None)
     if not everything and deep > fit + 1:
         parts = [range(fit // 2), range(deep - (fit - fit // 2), deep)]
     sides = [[n for n in nodes if depths[n.id] in part] for part in parts]
-    layouts = [_layout(side, depths) for side in sides]
+    layouts = [_layout(side, depths, PORT if len(sides) > 1 or everything else _PORT) for side in sides]
     height = max(layout.height for layout in layouts)
     base, x = canvas.band(height + GAP), MARGIN
     corners: list[tuple[float, float]] = []  # where each side stands
@@ -56,8 +59,13 @@ def graph(record: Record, *, everything: bool = False, title: str | None = None)
     if len(sides) > 1:
         _join(canvas, nodes, sides, layouts, corners)
     canvas.reach(x)
-    canvas.legend("op\nmean value\ng = ‖∂L/∂op‖")
+    canvas.legend("op\nmean value\ng = ‖∂L/∂op‖", _types(record))
     return canvas.picture()
+
+
+def _types(record: Record) -> set[Any]:
+    """Of the numbers that the gradients are made of, as far as the record tells."""
+    return {p.gradient.dtype for p in record.parameters.values()} | {s.dtype for s in record.sequences.values()}
 
 
 def _depths(graph: Graph) -> list[int]:
@@ -70,12 +78,12 @@ def _depths(graph: Graph) -> list[int]:
     return [deep - k for k in before_end]
 
 
-def _layout(nodes: Sequence[OpNode], depths: Sequence[int]) -> Layout:
+def _layout(nodes: Sequence[OpNode], depths: Sequence[int], port: float) -> Layout:
     start = min(depths[n.id] for n in nodes)
     columns = {f"n{n.id}": depths[n.id] - start for n in nodes}
     items = [Item(key, "gate", _WIDTH, _HEIGHT) for key in columns]
     edges = [(f"n{p}", f"n{n.id}") for n in nodes for p in n.parents if f"n{p}" in columns]
-    return arrange(items, edges, [], row_gap=16, column_gap=14, header=HEADER / 2, columns=columns)
+    return arrange(items, edges, [], row_gap=16, column_gap=14, header=HEADER / 2, columns=columns, port=port)
 
 
 def _draw(canvas: Canvas, nodes: Sequence[OpNode], layout: Layout, corner: tuple[float, float]) -> None:
@@ -88,10 +96,13 @@ def _draw(canvas: Canvas, nodes: Sequence[OpNode], layout: Layout, corner: tuple
         card = Card("gate" if node.op else "input", title[:11], number(node.mean), node.reading, about)
         canvas.card(f"n{node.id}", card, (x + px, y + py), _WIDTH, _HEIGHT, ())
     for node in nodes:
+        seen = Counter[int]()
         for parent, part in zip(node.parents, node.parts, strict=True):
             if parent in inside:
-                way = [(x + px, y + py) for px, py in layout.wires[f"n{parent}", f"n{node.id}"]]
-                canvas.wire(f"n{parent}", f"n{node.id}", way, part)
+                pair, k = (f"n{parent}", f"n{node.id}"), seen[parent]
+                way = layout.beside[pair][k - 1] if k else layout.wires[pair]
+                canvas.wire(*pair, [(x + px, y + py) for px, py in way], part, lane=f"{k}" if k else "")
+                seen[parent] += 1
 
 
 def _fold(

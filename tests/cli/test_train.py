@@ -366,6 +366,7 @@ def test_norms_are_kept_as_often_as_asked_for(
     assert "What arrives of the last step's loss; a line is the updates from its number on:\n" in out
 
 
+@pytest.mark.slow
 def test_a_long_run_keeps_norms_a_thousand_times() -> None:
     saved("m", "--updates", "4000", "--every", "4000", "--hidden", "1", "--steps", "1", "--held-out", "0")
     assert checkpoint.load("m")["settings"]["norms_every"] == 4
@@ -400,7 +401,7 @@ def test_a_resumed_run_keeps_norms_as_often_as_before() -> None:
     [["--lr", "1e30"], ["--lr", "1e38", "--clip", "1e30"], ["--optimizer", "sgd", "--lr", "1e38"]],
     ids=" ".join,
 )
-@pytest.mark.parametrize("kernel", ["fused", "steps"])
+@pytest.mark.parametrize("kernel", ["fused", pytest.param("steps", marks=pytest.mark.slow)])
 def test_a_run_that_explodes_stops_in_one_line(option: list[str], kernel: str, here: Path) -> None:
     started = process("train", *FEW, "--every", "1", "--kernel", kernel, *option, "--save", "m", cwd=here)
     _, err = started.communicate(timeout=60)
@@ -611,10 +612,10 @@ def test_the_handlers_are_put_back() -> None:
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def killed_again_and_again(here: Path, kills: int, seed: int) -> None:
-    """Kill a run at random moments and resume it; in the end it is the run that was never interrupted."""
-    rng = np.random.default_rng(seed)
-    updates = 8 * kills
+@pytest.mark.slow
+def test_a_run_killed_fifty_times_ends_in_the_same_bytes(here: Path) -> None:
+    rng = np.random.default_rng(1)
+    kills, updates = 50, 400
     argv = [*FULL, "--updates", str(updates), "--every", "2"]
     whole = run_to_the_end("whole", *argv)
     done, times, command = 0, 0, ["train", *argv, "--save", "part"]
@@ -638,15 +639,6 @@ def killed_again_and_again(here: Path, kills: int, seed: int) -> None:
         assert main(command) == 0
     assert (here / "part").read_bytes() == whole
     assert [p.name for p in here.iterdir() if p.name.endswith(".part")] == []
-
-
-def test_a_run_killed_three_times_ends_in_the_same_bytes(here: Path) -> None:
-    killed_again_and_again(here, 3, seed=0)
-
-
-@pytest.mark.slow
-def test_a_run_killed_fifty_times_ends_in_the_same_bytes(here: Path) -> None:
-    killed_again_and_again(here, 50, seed=1)
 
 
 def test_a_full_disk_leaves_the_older_file(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

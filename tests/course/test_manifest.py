@@ -20,6 +20,37 @@ def test_lessons_come_in_their_order(course: Path) -> None:
     assert found[1].seconds == 10
 
 
+def test_a_hint_of_several_holes_keeps_a_line_for_each(course: Path) -> None:
+    manifest = course / "02_n2" / "manifest.ini"
+    manifest.write_text(manifest.read_text().partition("hints =")[0] + """hints =
+    - Two of them,
+      one a line:
+      * `a`: it is * first -
+        and long.
+      * `b`: it is last.
+    * c
+    - One - line * with *
+      marks in it.
+    - * Begins
+      with one.
+""")  # fmt: skip
+    assert lessons()[1].hints == (
+        "Two of them, one a line:\n* `a`: it is * first - and long.\n* `b`: it is last.\n* c",
+        "One - line * with * marks in it.", "* Begins with one.",
+    )  # fmt: skip
+
+
+def test_nothing_that_a_manifest_says_moves_the_cursor(course: Path) -> None:
+    manifest = course / "02_n2" / "manifest.ini"
+    text = manifest.read_text()
+    for words, moving in (("Lesson 2", "a\x1b[2J"), ("and why", "\x9b"), ("a n", "\x07")):
+        text = text.replace(words, moving)
+    manifest.write_text(text, "utf-8")
+    lesson = lessons()[1]
+    assert (lesson.title, lesson.teaches) == ("a\\x1b[2J", "What 2 is, \\x9b.")
+    assert lesson.hints[0] == "It is \\x07umber."
+
+
 def test_the_lessons_of_the_checkout_are_the_usual_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MINIGRAD_LESSONS", raising=False)
     assert root() == Path(__file__).parents[2] / "lessons"

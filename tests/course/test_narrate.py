@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
+import minigrad as mg
+from minigrad import bptt
 from minigrad.course import Narrator, narrate
 from minigrad.course.manifest import lessons
 from minigrad.course.workbook import Workbook
 from minigrad.errors import ClaimError
+from minigrad.views import draw
 from tests.course.made import Terminal, environment
 
 
@@ -55,6 +58,20 @@ def test_no_line_ends_in_blanks_and_no_two_lines_are_empty(
     assert [line for line in lines if line != line.rstrip()] == []
     assert [k for k in range(1, len(lines) - 1) if lines[k - 1] == lines[k] == ""] == []
     assert all(len(line) <= 60 for line in lines)
+
+
+def test_titles_and_paths_are_shown_as_they_are(
+    course: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    lesson = lessons()[0]._replace(title="[bold]a[/] and [b]")
+    narrator = Narrator(lesson, pictures=tmp_path / "p\x1b[2J")
+    narrator.question("Why?")
+    narrator.picture("one", draw.graph(bptt.record(mg.Tensor([1.0], requires_grad=True).sum())), "A picture.")
+    said = capsys.readouterr().out
+    assert "01 · [bold]a[/] and [b]" in said
+    assert "\x1b" not in said
+    assert "p\\x1b[2J/one.svg" in said.replace("\n", "")
 
 
 def test_what_is_told_stands_there_in_its_order(narrator: Narrator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,8 +207,10 @@ def test_ctrl_c_leaves_a_step_that_waits(course: Path, tmp_path: Path) -> None:
 
 
 def test_a_lesson_that_is_no_file_of_the_course_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "99_none").mkdir()
+    (tmp_path / "99_\x1b[2J").mkdir()
     with pytest.raises(SystemExit) as caught:
-        narrate(everything, str(tmp_path / "99_none" / "lesson.py"), [])
+        narrate(everything, str(tmp_path / "99_\x1b[2J" / "lesson.py"), [])
     assert caught.value.code == 2
-    assert "no lesson of this name" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("99_\\x1b[2J: lesson 99_\\x1b[2J: the course has no lesson of this name.")
+    assert "\x1b" not in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,41 @@ def test_an_exercise_that_is_run_says_what_is_wrong(book: Workbook, capsys: pyte
     solve(book.folder, 1)
     practise(str(book.exercise(book.course[0])))
     assert capsys.readouterr().out == "✓ Solved.\n\n✓ it answers\n✓ the answer\n"
+
+
+def test_an_exercise_in_a_folder_of_another_name_says_so_in_a_line(
+    book: Workbook, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        practise(str(tmp_path / "09_\x1b[2J" / "exercise.py"))
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("exercise.py: lesson 09_\\x1b[2J: the course has no lesson of this name. ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class Mute(Exception):\n    def __str__(self):\n        return 1\n\n\nraise Mute",
+        "class Odd:\n    def __getattr__(self, name):\n        if name == '__file__':\n            raise ValueError\n"
+        "        raise AttributeError(obj=self)\n\n\nOdd().a",
+        "import sys\nsys.nothing",
+    ],
+)
+def test_an_error_that_cannot_be_asked_is_told_all_the_same(book: Workbook, code: str) -> None:
+    file = book.exercise(book.course[0])
+    file.write_text(code)
+    assert re.match(r"line \d of exercise\.py: (Mute|AttributeError)", examine(book.course[0], file).problem)
+
+
+def test_the_lines_of_what_is_expected_stand_below_each_other(book: Workbook) -> None:
+    (book.course[0].folder / "check.py").write_text(
+        "import numpy as np\n\n\ndef check(work, judge):\n    judge.equal('a', np.zeros((2, 2)), np.ones((2, 2)))\n"
+    )
+    solve(book.folder, 1)
+    text = "\n".join(line.plain for line in told(examine(book.course[0], book.exercise(book.course[0]))))
+    assert "  expected  [[1 1]\n             [1 1]]\n  found     [[0 0]\n             [0 0]]\n" in text
 
 
 def test_nothing_that_an_outcome_says_moves_the_cursor() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from minigrad.course.manifest import lessons
 from minigrad.course.page import bar, cut, plain, relative, wrapped
 from minigrad.course.practise import Outcome, examine
 from minigrad.course.watch import Watch, Wish
-from minigrad.course.workbook import Workbook
+from minigrad.course.workbook import Workbook, prepare
 from tests.course.made import solve
 
 SIZES = [(80, 24), (40, 10), (120, 50), (20, 5), (1, 1), (200, 3)]
@@ -81,6 +84,51 @@ def test_hints_come_one_after_another_and_are_remembered(watch: Watch, book: Wor
     later = Watch(book)
     later.press("h")
     assert "hint 2 of 2" in shown(later)
+
+
+def test_a_hint_of_several_lines_keeps_them(watch: Watch) -> None:
+    watch.lesson = watch.lesson._replace(hints=("Both:\n* `a` is one and " + "long " * 14 + "\n* `b` is two",))
+    watch.press("h")
+    lines = [line.plain for line in watch.view(60, 24)]
+    at = lines.index("Both:")
+    assert lines[at + 1].startswith("* `a` is one and long")
+    assert lines[at + 2].startswith("  long")
+    assert "* `b` is two" in lines
+
+
+def test_a_wrong_array_is_seen_below_what_it_should_be(watch: Watch, book: Workbook) -> None:
+    (watch.lesson.folder / "check.py").write_text("""
+import numpy as np
+
+
+def check(work, judge):
+    right = np.random.default_rng(0).standard_normal((40, 30))
+    wrong = right.copy()
+    wrong[20, 10] += 1
+    judge.equal("the gradient of w_hh", wrong, right)
+""")
+    solve(book.folder, 1)
+    check(watch, book)
+    lines = [line.plain for line in watch.view(80, 24)]
+    assert all(len(line) <= 80 for line in lines)
+    expected, found = (k for k, line in enumerate(lines) if line[2:12].strip() in ("expected", "found"))
+    for k in (1, 2, 3):  # number below number
+        ends = [[m.end() for m in re.finditer(r"[^ \]]+", lines[at + k])] for at in (expected, found)]
+        assert ends[0] == ends[1]
+    right = np.random.default_rng(0).standard_normal((40, 30))[20, 10]
+    rows = [line for line in lines if f" {right:.6g} " in line or f" {right + 1:.6g} " in line]
+    assert len(rows) == 2
+    assert any(line.startswith("  1 of 1200 numbers differ, first at [20, 10]") for line in lines)
+
+
+def test_a_folder_whose_name_moves_the_cursor_is_shown_as_text(course: Path, tmp_path: Path) -> None:
+    prepare(tmp_path / "a\x1b[2J")
+    watch = Watch(Workbook(tmp_path / "a\x1b[2J"))
+    for key in ("", "x"):
+        watch.press(key)
+        text = shown(watch, 1000)
+        assert "\x1b" not in text
+        assert "a\\x1b[2J" in text
 
 
 def test_a_hint_goes_on_where_one_has_been_seen_before(watch: Watch, book: Workbook) -> None:

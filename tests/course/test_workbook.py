@@ -138,6 +138,14 @@ DAMAGED = {
 }
 
 
+def test_the_remedy_names_a_folder_as_one_word(course: Path, tmp_path: Path) -> None:
+    prepare(tmp_path / "my copy")
+    book = Workbook(tmp_path / "my copy")
+    (book.folder / MARK).unlink()
+    with pytest.raises(LessonError, match=r"minigrad course init '.*my copy'"):
+        book.progress()
+
+
 @pytest.mark.parametrize("case", DAMAGED)
 def test_a_damaged_file_is_named_with_the_remedy_and_kept(book: Workbook, case: str) -> None:
     (book.folder / MARK).write_bytes(DAMAGED[case])

@@ -340,6 +340,7 @@ def test_the_direct_path_and_the_rest_have_columns():
     header = next(line for line in text.splitlines() if line.lstrip().startswith("back "))
     assert "f most f least rest" in " ".join(header.split())
     row = next(line.split() for line in text.splitlines() if line.split()[:2] == ["10", "2"])
+    assert header.split()[-3:] == ["bar:", "largest,", f"{number(10.0 ** x.largest.min())}…1"]  # what the bars are of
     assert row[4:7] == [number(10.0 ** y[10]) for y in (x.path_largest, x.path_smallest, x.rest)]
     assert "the update gates alone" in one_line(lens.jacobian(recorded("GRU", 12)))
 

@@ -448,7 +448,7 @@ def test_a_strip_has_a_line_at_each_cut_and_what_is_lost() -> None:
     drawing = drawn("truncation", "strip")
     words = [b.words["label"] for b in drawing.boxes.values() if b.name.startswith("lost_")]
     assert len(words) == 2
-    assert all(re.fullmatch(r"lost [\de.-]+\\l", text) for text in words)  # no room for more
+    assert all(re.fullmatch(r"lost [\de.-]+, [\de.-]+ % of g\\l", text) for text in words)
     *_, record = model("RNN", 60, 1)
     long = Drawing(draw.truncation(record, every=30, level="strip").source)
     (found,) = (b.words["label"] for b in long.boxes.values() if b.name.startswith("lost_"))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import bptt, nn
+from minigrad import bptt, clip_grad_norm, nn
 from minigrad.bptt import Record
+from minigrad.bptt.attribution import attribution
 from minigrad.bptt.record import Reading
 from minigrad.errors import RecordError
 from minigrad.views import draw
@@ -95,9 +96,77 @@ def test_a_loss_shows_what_the_step_adds_and_the_parts_sum_to_the_loss() -> None
     assert record.losses is not None
     for t in range(STEPS):
         box = drawing.boxes[f"loss_{t + 1}"].words
-        assert box["label"] == f"{subscript('L', t + 1)}\\n{number(record.losses[t])}"
+        assert box["label"] == f"{subscript('L', t + 1)}\\n“{'abcde'[t]}”\\n{number(record.losses[t])}"
         assert f"for “{'abcde'[t]}”" in box["tooltip"]
     assert record.losses.sum() == pytest.approx(record.loss)
+
+
+@pytest.mark.parametrize("level", ["cell", "gate", "op"])
+def test_a_loss_shows_what_the_step_should_predict(level: str) -> None:
+    record = MADE["LSTM"][1]
+    plain, aimed = drawn(record, level), drawn(record, level, targets=["a", "<b>", "", "한", "\\N"])
+    for t, aim in enumerate(["“a”", "“<b>”", "", "“한”", "“\\\\N”"], start=1):
+        before, now = (d.boxes[f"loss_{t}"].words["label"].split("\\n") for d in (plain, aimed))
+        assert now == [before[0], *filter(None, [aim]), before[1]] if "N" not in aim else "N”" in "".join(now)
+
+
+def test_a_target_keeps_its_place_where_lines_are_few_or_a_measure_stands_in_the_loss() -> None:
+    record = MADE["LSTM"][1]
+    (box,) = (b for b in drawn(record, "cell", targets="abcde", overlay=attribution(record), loss=3).boxes.values()
+              if b.name == "loss_3")  # fmt: skip
+    assert box.words["label"].startswith("L₃\\n“c”\\n")
+    long = recorded("LSTM", 60)
+    texts = "abcdefghij" * 6
+    boxes = Drawing(draw.unrolled(long, "op", targets=texts, labels=texts).source).boxes
+    shown = {name: box.words["label"] for name, box in boxes.items() if name.startswith("loss_")}
+    assert shown
+    for name, label in shown.items():
+        t = int(name.removeprefix("loss_"))
+        assert label.split("\\n")[0] == f"{subscript('L', t)} “{texts[t - 1]}”"
+
+
+@pytest.mark.parametrize("labels", [None, "hello"])
+def test_a_strip_has_rows_of_what_each_step_reads_and_should_predict(labels: str | None) -> None:
+    boxes = drawn(MADE["LSTM"][1], "strip", labels=labels, targets="ello!").boxes
+    for name, texts, title in (("label", labels, "reads"), ("target", "ello!", "target")):
+        for t, text in enumerate(texts or "", start=1):
+            box = boxes[f"{name}_{t}"]
+            assert box.words["label"] == text
+            assert box.left + box.right == pytest.approx(boxes[f"h_{t}"].left + boxes[f"h_{t}"].right)
+        assert (f"{name}_row" in boxes) == (texts is not None)
+        assert texts is None or boxes[f"{name}_row"].words["label"] == title
+    for t in range(1, 6):
+        read = f" “{labels[t - 1]}”" if labels else ""
+        assert boxes[f"h_{t}"].words["tooltip"].startswith(f"t={t}{read}, target “{'ello!'[t - 1]}”: ")
+
+
+def test_a_strip_of_several_layers_with_targets_fits_the_page() -> None:
+    layer = nn.LSTM(3, 4, 4, bidirectional=True, rng=np.random.default_rng(0))
+    y, _ = layer(mg.Tensor(np.ones((20, 1, 3), np.float32)))
+    record = bptt.backward(nn.mse_loss(y, np.zeros(y.shape, np.float32)))
+    picture = draw.unrolled(record, "strip", labels="a" * 20, targets="b" * 20)
+    assert picture.size[0] <= 1200
+    assert picture.size[1] <= 750
+
+
+@pytest.mark.parametrize(("dtypes", "said"), [
+    ((np.float32,), "underflow\\n< 1e-38"), ((np.float64,), "underflow\\n< 2e-308"),
+    ((np.float32, np.float64), "underflow\\nof its type"),
+])  # fmt: skip
+def test_the_legend_names_the_smallest_number_of_the_records_type(dtypes: tuple[Any, ...], said: str) -> None:
+    records = {}
+    for dtype in dtypes:
+        rng = np.random.default_rng(0)
+        layer = nn.RNN(2, 2, rng=rng, dtype=dtype)
+        y, _ = layer(mg.Tensor(rng.standard_normal((4, 1, 2)).astype(dtype)))
+        records[np.dtype(dtype).name] = record = bptt.backward(nn.mse_loss(y, np.zeros(y.shape, dtype)), keep="ops")
+    sources = [draw.compare(records).source]
+    if len(dtypes) == 1:
+        clipping = clip_grad_norm(layer.parameters(), 0.1)
+        sources += [draw.unrolled(record, level).source for level in draw.LEVELS]
+        sources += [draw.rolled(record).source, draw.graph(record).source, draw.clipping(record, clipping).source]
+    for source in sources:
+        assert re.findall(r'label="(underflow[^"]*)"', source) == [said]
 
 
 def test_only_the_last_step_has_a_loss_where_only_it_is_scored() -> None:
