@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import configparser
 import dataclasses
 import hashlib
 import json
@@ -10,6 +11,7 @@ import math
 import re
 from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,17 +22,20 @@ from minigrad import bptt, clip_grad_norm, nn
 from minigrad.bptt import Record
 from minigrad.bptt.record import Reading
 from minigrad.errors import DrawError, RecordError
-from minigrad.views import draw
+from minigrad.views import draw, page_html
 from minigrad.views.canvas import identifier
 from minigrad.views.equation import plain
-from minigrad.views.facts import Facts
-from minigrad.views.page import _on_dark, _Store, page
+from minigrad.views.facts import Facts, before
+from minigrad.views.page import page
+from minigrad.views.page_codes import Store
+from minigrad.views.page_html import _on_dark
 from minigrad.views.palette import BINS, SPECIAL, look, number, shown
 from minigrad.views.scene import build, letter_of
 from minigrad.views.textbook import textbook
-from tests.views.test_layout import RECORDS, Drawing, recorded
+from tests.views.hostile import Hostile
+from tests.views.test_layout import RECORDS, Drawing, own, recorded
 
-HOSTILE = "</script><script>alert(1)</script><!--<b>&amp;\"'\u202e\x00\ud800"
+HOSTILE = "</script><script>alert(1)</script><!--<b>&amp;\"'`${1}\u202e\u2028\x00\ud800"
 LOOKS = [*(found for _, found in BINS), *SPECIAL.values()]
 
 
@@ -244,7 +249,7 @@ def test_a_reverse_walk_ends_at_the_last_step() -> None:
 
 
 def test_quantised_norms_keep_their_digits_and_their_bin() -> None:
-    rng, store = np.random.default_rng(0), _Store()
+    rng, store = np.random.default_rng(0), Store()
     norms = [*10.0 ** rng.uniform(-300, 300, 3000), *10.0 ** rng.uniform(-4, 5, 3000)]
     norms += [near for bound, _ in BINS[:-1] for near in (bound, math.nextafter(bound, 0), math.nextafter(bound, 9e9))]
     for norm in norms:
@@ -259,7 +264,7 @@ def test_quantised_norms_keep_their_digits_and_their_bin() -> None:
 
 
 def test_each_kind_of_no_number_is_an_entry_of_its_own() -> None:
-    store = _Store()
+    store = Store()
     kinds = {"zero": 0.0, "underflow": 1e-40, "not finite": math.nan, "no path": 0.0, "padding": 0.0,
              "no backward yet": math.nan}  # fmt: skip
     codes = {store.code(Reading(norm, kind)) for kind, norm in kinds.items()}  # type: ignore[arg-type]
@@ -269,7 +274,7 @@ def test_each_kind_of_no_number_is_an_entry_of_its_own() -> None:
 
 
 def test_more_than_65535_entries_are_kept_in_four_bytes() -> None:
-    store = _Store()
+    store = Store()
     codes = [store.word(str(k)) for k in range(70_000)]
     place = store.keep(codes)
     packed = store.packed()
@@ -290,6 +295,16 @@ def test_the_kinds_that_occur_stand_in_the_legend() -> None:
     assert padding not in kinds("LSTM")
     assert padding in kinds("unequal lengths")
     assert broken in kinds("explodes")
+
+
+@pytest.mark.parametrize(("single", "words"), [(True, "underflow\n< 1e-38"), (False, "underflow\n< 2e-308")])
+def test_an_underflow_names_the_smallest_number_of_the_records(single: bool, words: str) -> None:
+    found = Shown(page({"RNN": history("RNN", single=single, steps=120, updates=2, growth=1e-3, last=True)}))
+    place = len(BINS) + list(SPECIAL).index("underflow")
+    assert found.data["looks"][place]["legend"] == words
+    ((_, seen),) = [(a, w) for a, w in found.html.all("li") if f"look{place} " in str(a.get("class"))]
+    assert seen == ""  # the words are a span's
+    assert words.replace("\n", "") in [w for _, w in found.html.all("span")]
 
 
 def test_a_record_before_backward_has_no_numbers() -> None:
@@ -328,7 +343,7 @@ def test_ones_own_cell_has_a_page(name: str) -> None:
 
 def folded(records: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Shown:
     """A page whose op level has room for few numbers."""
-    monkeypatch.setattr("minigrad.views.page._MOST", 1)
+    monkeypatch.setattr("minigrad.views.page_ops._MOST", 1)
     return Shown(page({"cell": records}, **options))
 
 
@@ -359,7 +374,7 @@ def test_a_long_training_keeps_the_ops_of_the_first_and_last_steps(cell: str, mo
 def test_the_op_level_is_folded_where_its_numbers_have_no_room(
     room: int, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minigrad.views.page._MOST", room)
+    monkeypatch.setattr("minigrad.views.page_ops._MOST", room)
     drawn = Shown(page({"LSTM": history("LSTM", steps=12, updates=2)})).layer()["levels"]["op"]
     numbers = 2 * len(drawn["boxes"]) + sum(len(box["pills"]) for box in drawn["boxes"])
     assert numbers + len(drawn["flows"]) + len(drawn["carried"]) == 53  # of a step, at two updates
@@ -412,6 +427,8 @@ _FED = {"x", "a linear 1", "a linear 2", "a add 1"}
         ("RNN", "a", _FED, ["h"]),
         ("RNN", "h", {"h"}, []),
         ("LSTM", "f", {*_FED, "a split 1", "f sigmoid 1", "c multiply 1"}, ["h", "c"]),
+        ("unequal lengths", "f", {*_FED, "a where 1", "a split 1", "f sigmoid 1", "c where 1", "c multiply 1"},
+         ["h", "c"]),
         ("LSTM", "i", {*_FED, "a split 1", "i sigmoid 1", "g tanh 1", "c multiply 2"}, ["h"]),
         ("LSTM", "g", {*_FED, "a split 1", "i sigmoid 1", "g tanh 1", "c multiply 2"}, ["h"]),
         ("LSTM", "C", {"c", "c multiply 1", "c multiply 2"}, ["c"]),
@@ -461,6 +478,69 @@ def test_the_anatomy_has_the_equations_of_the_textbook(cell: str, symbols: str, 
     assert "".join(h["symbol"] for h in anatomy["highlights"]) == symbols
     assert [plain(row["equation"]) for row in anatomy["rows"]] == equations
     assert all(row["key"] in keys for row in anatomy["rows"])
+
+
+def told(found: Shown, drawn: dict[str, Any], row: dict[str, Any], u: int, t: int) -> list[str]:
+    """What a row of the anatomy says of an update and a step, as the script puts it together."""
+    own, box = u * len(drawn["columns"]) + drawn["columns"].index(t), next(
+        b for b in drawn["boxes"] if b["key"] == row["key"]
+    )
+    said, straight = [found.word(place, own) for place in row["said"]], row["straight"]
+    text, _, _, _ = found.data["readings"][found.codes[box["codes"] + own]]
+    said.append("no path to the loss" if text == "no path" else f"‖∂L/∂{row['symbol']}‖ = {text}")
+    if straight:
+        codes = [found.codes[drawn[kind][k]["codes"] + own] for kind, k in straight["ways"]]
+        text = next((found.data["readings"][code][0] for code in codes if code), "no path")
+        said.append("" if text == "no path" else f"{plain(straight['words']).partition('_')[0]}: {text}")
+    return [words for words in said if words]
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "unequal lengths", "two layers, both ways", "one step"])
+def test_the_anatomy_says_the_numbers_of_the_picture(name: str) -> None:
+    found, records, compared = shows(name), of(name), set()
+    for k, sequence in enumerate(records[0][1].sequences):
+        drawn = found.layer(0, k)["levels"]["op"]
+        for u, (_, record) in enumerate(records):
+            s = record.sequence(sequence)
+            for t in drawn["columns"]:
+                facts = Facts(record, s, t)
+                pictured = textbook(facts)
+                if pictured is None:  # a step of padding alone has too few ops
+                    continue
+                for row, same in zip(drawn["anatomy"]["rows"], pictured.rows, strict=True):
+                    words = facts.numbers(same.key, pictured.flows.get((before(same.key), "keep")))
+                    words = re.sub(r"(‖∂L/∂\w|straight back to \w)[₀-₉]+", r"\1", words)  # at this step
+                    assert told(found, drawn, row, u, t) == words.split("    "), (row["name"], u, t)
+                    compared |= {word.split()[0] for word in words.split("    ")}
+    assert {"mean", "‖∂L/∂h‖"} <= compared
+    assert ("saturated" in compared) == (name != "RNN")
+    assert ("straight" in compared) == (name not in ("RNN", "one step"))  # the first state has no gradient
+
+
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "unequal lengths"])
+def test_the_share_of_saturated_units_is_that_of_the_values(name: str) -> None:
+    found, records = shows(name), of(name)
+    drawn = found.layer()["levels"]["op"]
+    rows = {row["part"]: row for row in drawn["anatomy"]["rows"]}
+    for u, (_, record) in enumerate(records):
+        s = record.sequence()
+        for gate, values in s.gates.items():
+            if gate == "a":
+                continue
+            low, high = (-0.8, 0.8) if gate in "gn" else (0.1, 0.9)
+            for k, t in enumerate(drawn["columns"]):
+                real = values[t][s.lengths > t]
+                own = u * len(drawn["columns"]) + k
+                text = found.word(rows[gate]["said"][1], own)
+                if not real.size:
+                    assert text == ""
+                    continue
+                assert found.word(rows[gate]["said"][0], own) == f"mean {number(float(real.mean()))}"
+                share = 100 * np.mean([v < low or v > high for v in real.ravel()])
+                assert float(re.sub(r"saturated | %|<|>", "", text)) == pytest.approx(share, abs=1), (gate, t)
+    saturated = [note for note in drawn["anatomy"]["notes"] if "aturated" in note]
+    assert saturated == ["Saturated: a sigmoid beyond 0.1 and 0.9, a tanh beyond −0.8 and 0.8."]
+    assert not any("aturated" in note for note in shows("RNN").layer()["levels"]["op"]["anatomy"]["notes"])
 
 
 def test_a_reverse_walk_reads_the_step_after() -> None:
@@ -559,6 +639,12 @@ def test_the_policy_allows_this_script_and_this_style_alone() -> None:
     assert (rules["script-src"], rules["style-src"]) == (hashed(*code), hashed(*style))
 
 
+@pytest.mark.parametrize(("count", "words"), [(1, "cell 0:"), (4, "cell 0, cell 1, cell 2, cell 3:"), (5, "5 cells:")])
+def test_the_title_names_the_cells_while_they_are_few(count: int, words: str) -> None:
+    found = Shown(page({f"cell {k}": of("one step") for k in range(count)}))
+    assert found.html.all("h1") == [({}, f"{words} what training does to the gradient")]
+
+
 def test_the_same_records_give_the_same_page() -> None:
     assert page({"LSTM": of("LSTM")}, labels=list("abcde")) == page({"LSTM": of("LSTM")}, labels=list("abcde"))
 
@@ -584,7 +670,9 @@ def test_markup_in_names_and_labels_is_text() -> None:
     text.encode()  # no letter that UTF-8 lacks
     found = Shown(text)
     assert [tag for tag, _, _ in found.html.elements] == [tag for tag, _, _ in plain.html.elements]
-    seen = HOSTILE.replace("\u202e", "U+202E").replace("\x00", "U+0000").replace("\ud800", "U+D800")
+    seen = HOSTILE
+    for letter in "\u202e\u2028\x00\ud800":
+        seen = seen.replace(letter, f"U+{ord(letter):04X}")
     ((_, heading),) = found.html.all("h1")
     ((_, title),) = found.html.all("title")
     assert heading == title == seen
@@ -593,6 +681,39 @@ def test_markup_in_names_and_labels_is_text() -> None:
     assert found.data["labels"] == ["</scrip…", "<!--", "]]>", "&lt;", "U+D800"]
     ((_, json_text),) = [(a, w) for a, w in found.html.all("script") if "type" in a]
     assert not set("<>&") & set(json_text)
+
+
+def test_names_of_ones_own_cell_are_printable_text() -> None:
+    found = Shown(page({"cell": [(0, own(Hostile))]}, labels=["'", "\u2028", "</b>", "`${1}"]))
+
+    unseen = ("key", "from", "to", "part", "looks")  # what joins boxes and arrows; the palette
+    waiting, texts = [found.data], []
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [v for k, v in value.items() if k not in unseen]
+        elif isinstance(value, list):
+            waiting += value
+        elif isinstance(value, str):
+            texts.append(value)
+    assert len(texts) > 50
+    assert all(text.isprintable() for text in texts)
+    boxes = found.layer()["levels"]["gate"]["boxes"]
+    assert {'gate "1" <b> & \\N', "문 😀U+0000"} <= {box["name"] for box in boxes}
+    assert any("문 😀U+0000" in text for text in found.data["words"])
+
+
+def test_every_part_of_the_page_is_installed_and_used() -> None:
+    folder = Path(page_html.__file__).parent
+    there = {path.name for path in folder.iterdir() if path.suffix in (".js", ".css")}
+    assert there == {*page_html.SCRIPTS, "page.css"}
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg", "utf-8")
+    installed = setup["options.package_data"]["minigrad"].split()
+    assert {f"views/{name}" for name in there} == {name for name in installed if name.startswith("views/")}
+    ((_, script),) = [(a, w) for a, w in shows("LSTM").html.all("script") if "type" not in a]
+    for name in page_html.SCRIPTS:
+        assert (folder / name).read_text("utf8") in script
 
 
 def test_every_control_has_a_name() -> None:

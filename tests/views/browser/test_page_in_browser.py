@@ -18,10 +18,12 @@ import minigrad as mg
 from minigrad import bptt, nn
 from minigrad.bptt.record import Reading, Record, kind_of
 from minigrad.nn.cells import RNNState
+from minigrad.views.facts import Facts
 from minigrad.views.page import page
 from minigrad.views.palette import BINS, SPECIAL, look, number, shown
 from minigrad.views.scene import build
-from tests.views.test_layout import RECORDS
+from tests.views.hostile import Hostile
+from tests.views.test_layout import RECORDS, own
 from tests.views.test_page import HOSTILE, LOOKS, history
 
 api: Any = pytest.importorskip("playwright.sync_api")
@@ -240,6 +242,7 @@ def test_a_click_chooses_the_step_everywhere(opened: Opened) -> None:
     opened.tab.locator("#map .tile").nth(4).click()
     assert opened.state["step"] == 4
     assert "Chosen step t = 5, reads “e”" in opened.tab.locator("#chosen").inner_text()
+    assert opened.tab.locator("#map .tile[aria-current=step]").get_attribute("data-t") == "4"
     frame = opened.tab.locator("#graph .frame.chosen")
     box, room = frame.bounding_box(), opened.tab.locator("#graph").bounding_box()
     assert room["x"] <= box["x"] + box["width"] / 2 <= room["x"] + room["width"]
@@ -468,8 +471,15 @@ def test_the_equation_lives_at_the_chosen_step_and_update(opened: Opened) -> Non
         name = f"f{str(t + 1).translate(str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉'))}"
         assert row.locator(".equation").inner_text() == "ft = σ(Wf xt + Uf ht−1 + bf)"
         numbers = row.locator(".numbers").inner_text()
-        assert numbers.startswith(f"mean of {name}: {card.line} · ‖∂L/∂{name}‖")
+        facts = Facts(HISTORIES["LSTM"][update][1], HISTORIES["LSTM"][update][1].sequence(), t)
+        mean, saturated, _ = facts.numbers("f", None).split("    ")
+        assert numbers.startswith(f"{mean} · {saturated} · ‖∂L/∂{name}‖")
+        assert (mean, saturated.split()[0]) == (f"mean {card.line}", "saturated")
         assert shown(card.reading).replace("0", "exactly 0", card.reading.kind == "zero") in numbers
+        cell_state = opened.tab.locator("#equations li").nth(3).locator(".numbers").inner_text()
+        way = facts.comes("c", "c")
+        straight = f" · straight back to C{t}: {shown(way)}"
+        assert cell_state.endswith(straight) if t else "straight" not in cell_state
         assert opened.tab.locator("#anatomy_title").inner_text() == f"the forget gate: how much of C{t} stays"
 
 
@@ -551,7 +561,7 @@ def folded(
     request: pytest.FixtureRequest, chromium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Opened, Record]]:
     """The last layer of a page whose op level has room for the steps at both ends alone."""
-    monkeypatch.setattr("minigrad.views.page._MOST", 1)
+    monkeypatch.setattr("minigrad.views.page_ops._MOST", 1)
     records = {
         "LSTM": lambda: HISTORIES["LSTM"],
         "reverse": lambda: history("GRU", steps=STEPS, updates=2, both=True),
@@ -597,7 +607,8 @@ def test_a_folded_step_is_chosen_by_a_click_and_says_that_it_is_folded(folded: t
     opened.tab.locator("#graph .fold").last.click()
     assert 3 < opened.state["step"] < record.sequence().steps - 4
     opened.do("() => minigrad.choose({ step: 1, highlight: 'h' })")
-    assert "mean of h₂" in opened.tab.locator("#equations").inner_text()
+    assert "‖∂L/∂h₂‖ =" in opened.tab.locator("#equations").inner_text()
+    assert opened.tab.locator("#highlights input:checked + span").inner_text() == "h"
 
 
 def test_only_the_steps_in_sight_are_drawn_and_scrolling_brings_the_others(opened: Opened) -> None:
@@ -737,6 +748,17 @@ def test_the_threshold_slider_can_be_dragged_and_moved_by_keys(opened: Opened) -
     assert f"C = {number(c)}" in str(slider.get_attribute("aria-valuetext"))
 
 
+@pytest.mark.parametrize("typed", ["0", "-2", ""])
+def test_what_is_no_threshold_is_marked_and_put_back(opened: Opened, typed: str) -> None:
+    field, verdict = opened.tab.locator("#exact"), opened.tab.locator("#verdict").inner_text()
+    field.fill(typed)
+    assert field.get_attribute("aria-invalid") == "true"
+    assert opened.state["threshold"] == 0.1
+    field.press("Tab")
+    assert (field.input_value(), field.get_attribute("aria-invalid")) == ("0.1", "false")
+    assert opened.tab.locator("#verdict").inner_text() == verdict
+
+
 def test_a_dot_of_the_norms_moves_the_slider(opened: Opened) -> None:
     dots = opened.tab.locator("#norms .bar")
     assert dots.count() == UPDATES
@@ -779,6 +801,27 @@ def test_markup_is_shown_as_text_and_does_nothing(chromium: Any, tmp_path: Path)
     found.tab.locator("#map .tile").first.hover()
     assert "reads “</scrip…”" in found.hint
     assert found.do("() => document.querySelectorAll('script').length") == 2
+    found.close()
+
+
+def test_names_of_ones_own_cell_are_shown_as_they_are(chromium: Any, tmp_path: Path) -> None:
+    labels = ["</b>", "\u2028", "\"'", "`${1}"]
+    text = page({"<i>a</i>": [(0, own(Hostile))], "&lt;": [(0, own(Hostile))]}, labels=labels)
+    found = Opened(chromium, tmp_path / "page.html", text)
+    assert found.tab.locator("#cells label span").all_inner_texts() == ["<i>a</i>", "&lt;"]
+    for level in ("strip", "cell", "gate", "op"):
+        found.choose("levels", level)
+        assert found.state["level"] == level
+        assert not found.do("() => document.querySelectorAll('main :is(script, i, svg b, [onclick])').length")
+        words = found.do("() => [...document.querySelectorAll('main *')].flatMap(e => [e.ariaLabel, e.textContent])")
+        assert not re.search("[\\x00-\\x08\u2028\u202e\ufffd]", "".join(filter(None, words)))
+    found.choose("levels", "gate")
+    found.tab.locator("#graph .box.gate", has_text="G₄").hover()
+    assert found.hint.splitlines()[:2] == ['gate "1" <b> & \\N \\G₄', "t = 4, reads “`${1}”"]
+    found.tab.locator("#graph .pill", has_text="<b>").last.hover()
+    assert 'gradient of a."<b>&\\N' in found.hint
+    found.tab.locator("#map .tile").nth(1).hover()
+    assert found.hint.startswith("t = 2, reads “U+2028”")
     found.close()
 
 
@@ -843,6 +886,48 @@ def test_ones_own_cells_are_drawn_at_every_level(chromium: Any, tmp_path: Path) 
             if level == "gate" and record.graph is not None:
                 assert found.tab.locator("#graph .wire").count() >= 1
             assert found.tab.locator("#map .tile").count() >= 4
+    found.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_words_of_equations_that_stand_back_can_be_read(chromium: Any, tmp_path: Path, theme: str) -> None:
+    def luminance(colour: str) -> float:  # WCAG 2.2
+        parts = [int(c) / 255 for c in re.findall(r"\d+", colour)[:3]]
+        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    found = Opened(chromium, tmp_path / "page.html", sample(), color_scheme=theme)
+    found.do("() => minigrad.choose({ cell: 1, level: 'op' })")
+    found.choose("highlights", "o")
+    pairs = found.do(
+        "() => [...document.querySelectorAll('#equations li :is(b, div)')].map(e => { const ground ="
+        " getComputedStyle(e.closest('li')).backgroundColor, paper = getComputedStyle(document.body).backgroundColor;"
+        " return [getComputedStyle(e).color, ground.endsWith(' 0)') ? paper : ground, getComputedStyle(e.closest('li'))"
+        ".opacity] })"
+    )
+    assert len(pairs) == 18
+    for ink, ground, opacity in pairs:
+        light, dark = sorted((luminance(ink), luminance(ground)))[::-1]
+        assert ((light + 0.05) / (dark + 0.05) >= 4.5, opacity) == (True, "1")
+    found.close()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_twelve_cells_and_eight_layers_have_room_for_their_switches(
+    chromium: Any, tmp_path: Path, width: int
+) -> None:
+    records = history("GRU", layers=4, both=True, steps=3, updates=1)
+    names = [f"{cell}, H={size}, {start}" for cell in ("RNN", "LSTM", "GRU") for size in (16, 256)
+             for start in ("orthogonal", "xavier_uniform")]  # fmt: skip
+    found = Opened(chromium, tmp_path / "page.html", page(dict.fromkeys(names, records)),
+                   viewport={"width": width, "height": 740}, is_mobile=width < 700)  # fmt: skip
+    assert found.do("() => document.documentElement.scrollWidth <= innerWidth")
+    assert found.tab.locator("#controls").bounding_box()["height"] < 740 / 4
+    found.choose("cells", names[-1])
+    found.choose("layers", "l3_reverse")
+    assert (found.state["cell"], found.state["layer"]) == (11, 7)
+    found.tab.locator("#cells input:checked").press("ArrowLeft")
+    assert found.state["cell"] == 10
     found.close()
 
 
