@@ -166,8 +166,7 @@ def _drawn(
     unequal = [f"{real} of {batch}" for real, batch in sorted(_unequal(layers), reverse=True) if batch > 1]
     if unequal:
         many = "" if level == "strip" else f"{unequal[0]}: so many samples have not ended at this step. "
-        over_ = {"strip": "Norms", "cell": "Norms and means"}.get(level, "Norms, and the means of inputs and states,")
-        more.append(f"{many}{over_} are over the samples that have not ended.")
+        more.append(f"{many}Norms{'' if level == 'strip' else ' and means'} are over the samples that have not ended.")
     if level != "strip" and any(cuts_of(record, s) for layer in layers for s in layer):
         more.append("Scissors: the state's value goes on (grey arrow), and there is no way back for the gradient.")
     story = _story(layers)

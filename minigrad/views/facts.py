@@ -48,7 +48,7 @@ class Facts:
         self.flows, self.carried = here.flows, here.carried
         self.samples = np.flatnonzero(s.lengths > t)
         self.real = len(self.samples)
-        self.cards = {key: self.counted(key, card) for key, card in here.cards.items()}
+        self.cards = here.cards
         self.nodes, self.boxes = record.graph.nodes, record.graph.boxes
         self.here = [n for n in self.nodes if n.box >= 0 and self.at(n) == (s.name, t)]
         # `unroll` chooses what each sample starts this step from, where their lengths differ.
@@ -66,13 +66,6 @@ class Facts:
     def before(self, state: str) -> str:
         """The name of a state before this step."""
         return subscript(letter_of(state), 0) if self.first else self.called(state, self.back)
-
-    def counted(self, key: str, card: Card) -> Card:
-        """A gate with its mean over the samples that have not ended, none where the record has no values of it."""
-        if card.kind != "gate" or not 0 < self.real < len(self.s.lengths):
-            return card
-        values = self.s.gates.get(key)
-        return card._replace(line="" if values is None else number(float(values[self.t][self.samples].mean())))
 
     # Boxes
 
@@ -195,8 +188,9 @@ class Facts:
         """Mean, saturated share and gradient of what a box hands on, and what of it goes straight to its old value."""
         card = self.cards[key]
         words = [f"mean {card.line}"] if card.line else []
-        values = self.s.gates.get(key) if card.kind == "gate" else None
-        node = self.outlet(key, "sigmoid", "tanh", "relu")
+        gate = card.kind == "gate"
+        values = (self.s.gates if gate else self.s.states).get(key)
+        node = (self.outlet if gate else self.state)(key, "sigmoid", "tanh", "relu")
         if values is not None and node is not None and self.real:
             words.append(_saturated(node.op or "", values[self.t][self.samples]))
         if self.s.complete:

@@ -235,6 +235,13 @@ class _Scene:
         real = self.sequence.lengths > np.arange(len(value))[:, np.newaxis]
         return [float(v[r].mean()) if r.any() else math.nan for v, r in zip(value, real, strict=True)]
 
+    def _mean_of(self, gate: str, t: int, whole: float) -> str:
+        """Over the samples that have not ended; "" where the record keeps no values of them alone."""
+        if self.real[t] == len(self.sequence.lengths):
+            return number(whole)
+        values = self.sequence.gates.get(gate)
+        return number(float(values[t][self.sequence.lengths > t].mean())) if values is not None and self.real[t] else ""
+
     # Boxes that every level has
 
     def _at(self, t: int, what: str) -> str:
@@ -365,9 +372,11 @@ class _Scene:
                 continue
             keys[box.id] = key = self._key(box)
             if box.kind == "gate":
-                about = self._at(box.time, f"{box.label}, mean {number(box.mean)}, gradient {box.reading.norm:.3g}")
+                line = self._mean_of(key, box.time, box.mean)
+                mean = f"mean {line}, " if line else ""
+                about = self._at(box.time, f"{box.label}, {mean}gradient {box.reading.norm:.3g}")
                 title = subscript(box.symbol, box.time + 1)
-                steps[box.time].cards[key] = Card("gate", title, number(box.mean), box.reading, about)
+                steps[box.time].cards[key] = Card("gate", title, line, box.reading, about)
         for flow in graph.flows:
             a, b = graph.boxes[flow.origin], graph.boxes[flow.to]
             if b.time is None or b.sequence != name or a.id not in keys:
@@ -449,10 +458,10 @@ class _Scene:
             elif not role:
                 gate = box.kind == "gate" and node.outlet
                 title = f"{subscript(box.symbol, t + 1)} = {symbol}" if gate and len(box.symbol) <= 2 else symbol
-                about = f"{' / '.join(node.scope)}: {node.op} {node.shape}, mean {number(node.mean)}, {node.source}"
-                steps[t].cards[key] = Card(
-                    "gate", title, number(node.mean), node.reading, about, self._uses(node, names)
-                )
+                line = self._mean_of(box.symbol if gate else "", t, node.mean)
+                mean = f"mean {line}, " if line else ""
+                about = f"{' / '.join(node.scope)}: {node.op} {node.shape}, {mean}{node.source}"
+                steps[t].cards[key] = Card("gate", title, line, node.reading, about, self._uses(node, names))
         for node in graph.nodes:
             if node.id not in where or not 0 <= where[node.id][0] < len(steps):
                 continue
