@@ -16,7 +16,15 @@ from .palette import number, shown
 from .picture import Picture
 from .scene import Card, labelled, short_name
 
-__all__ = ["clipping", "recurrent"]
+__all__ = ["MEANINGS", "clipping", "recurrent"]
+
+
+MEANINGS = (
+    (VANISHES_BELOW, "clipping does not cure vanishing."),
+    (EXPLODES_ABOVE, "one factor for all steps, so each keeps its share."),
+    (math.inf, "clipping makes the sum small enough; t={end} outweighs t={start} as much as it did."),
+)
+"""What clipping by norm comes to, by the term where the gradient ends over that where it begins: below the bound."""
 
 
 def clipping(
@@ -101,12 +109,9 @@ def _clipping_story(clipping: Clipping, sequence: SequenceRecord, terms: dict[in
         return "One coefficient for all of the gradient: its length changes, its direction does not."
     end, start = used[0], used[-1]
     ratio = terms[end] / terms[start]
-    said = f"Term at t={end + 1} : term at t={start + 1} = {number(ratio)} before and after:"
-    if ratio < VANISHES_BELOW:
-        return f"{said} clipping does not cure vanishing."
-    if ratio > EXPLODES_ABOVE:
-        return f"{said} clipping makes the sum small enough; t={end + 1} outweighs t={start + 1} as much as it did."
-    return f"{said} one factor for all steps, so each keeps its share."
+    means = next(words for bound, words in MEANINGS if ratio < bound)
+    text = f"Term at t={{end}} : term at t={{start}} = {number(ratio)} before and after: {means}"
+    return text.format(end=end + 1, start=start + 1)
 
 
 def _terms(

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ..bptt.diagnose import VANISHES_BELOW
 from ..bptt.record import Reading, Record
 from ..bptt.thresholds import ClippingEffect, Norms, clipping_effects
 from ..bptt.truncation import Truncation
@@ -109,7 +110,7 @@ def _clipping_found(effects: Sequence[ClippingEffect]) -> Iterator[str]:
     moved = [e for e in acting if e.ratio_before > 0 and number(e.ratio_after) != number(e.ratio_before)]
     if not moved:
         yield f"‖dL/dh‖ at the first step stays {number(first.ratio_before)} of that at the last"
-        yield "everywhere: clipping does not cure vanishing." if first.ratio_before < 1 else "everywhere."
+        yield "everywhere: clipping does not cure vanishing." if first.ratio_before < VANISHES_BELOW else "everywhere."
     for e in moved:  # what comes after backward cannot
         yield f"{_HOW[e.kind].capitalize()} it also makes ‖dL/dh‖ at the first step {number(e.ratio_after)} of that at"
         yield f"the last, which is {number(e.ratio_before)} otherwise."

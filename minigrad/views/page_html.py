@@ -136,7 +136,7 @@ aria-label="Threshold C as a number"></p>
 <p id="verdict"></p>
 <div id="clips"><figure><figcaption id="terms_title"></figcaption><div id="terms" role="group"></div></figure>
 <figure><figcaption id="norms_title"></figcaption><div id="norms" role="group"></div></figure></div>
-<p id="moral"></p>
+<p id="meaning"></p>
 </section>
 </main>
 <div id="hint" role="tooltip" hidden></div>

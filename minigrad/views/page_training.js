@@ -283,9 +283,13 @@ function paintClipping() {
   get("verdict").textContent = `${now} ${c.fires ? fires : finite ? stays : refused} ${often}`;
   const used = [];
   for (let t = 0; t < T; t++) { const n = exact[clip.terms + state.update * T + t]; if (n > 0 && Number.isFinite(n)) used.push([t, n]); }
-  const [a, b] = [used[0], used.at(-1)];
-  get("moral").textContent = used.length < 2 ? "" :
-    `Term at t=${a[0] + 1} : term at t=${b[0] + 1} = ${number(a[1] / b[1])} before and after: clipping tames an explosion; it does not cure vanishing.`;
+  if (layer().reverse) used.reverse();
+  get("meaning").textContent = "";
+  if (used.length < 2 || !c.fires) return;
+  const [a, b] = [used[0], used.at(-1)], [end, start] = [a[0] + 1, b[0] + 1], ratio = a[1] / b[1];
+  const [, means] = clip.meanings.find(([bound]) => bound === null || ratio < bound);
+  get("meaning").textContent = `Term at t=${end} : term at t=${start} = ${number(ratio)} before and after: `
+    + means.replace("{end}", end).replace("{start}", start);
 }
 roving(get("terms"), (here, way, far) => {
   const k = far ? (far === "first" ? 0 : bars.length - 1) : Number(here.dataset.k) + (way[0] || way[1]);

@@ -18,6 +18,7 @@ import minigrad as mg
 from minigrad import bptt, nn
 from minigrad.bptt.record import Reading, Record, kind_of
 from minigrad.nn.cells import RNNState
+from minigrad.views.clipped import MEANINGS
 from minigrad.views.facts import Facts
 from minigrad.views.page import page
 from minigrad.views.palette import BINS, SPECIAL, look, number, shown
@@ -718,14 +719,20 @@ def test_another_threshold_is_computed_again(opened: Opened, share: float) -> No
             kind = kind_of(size * coefficient, np.float64)
             assert fill == rgb(look(Reading(size * coefficient, kind)).fill)
         assert f"before: {number(total)}; after: {number(total * coefficient)}" in bars[-1][0]
-        verdict = opened.tab.locator("#verdict").inner_text()
+        verdict, meaning = (opened.tab.locator(place).inner_text() for place in ("#verdict", "#meaning"))
         often = sum(clipped("LSTM", u, c)[0] > c for u in range(UPDATES))
         assert f"fires at {often} of {UPDATES} updates" in verdict
         if total > c:
             assert f"clipping fires. ‖g‖ = {number(total)} > C = {number(c)}" in verdict
             assert f"C/‖g‖ = {number(coefficient)}." in verdict
+            used = [t for t in sorted(sizes) if sizes[t] > 0]
+            ratio = sizes[used[0]] / sizes[used[-1]]
+            means = next(words for bound, words in MEANINGS if ratio < bound)
+            said = f"Term at t={{end}} : term at t={{start}} = {number(ratio)} before and after: {means}"
+            assert meaning == said.format(end=used[0] + 1, start=used[-1] + 1)
         else:
             assert f"clipping does not fire. ‖g‖ = {number(total)} ≤ C = {number(c)}" in verdict
+            assert meaning == ""
 
 
 def test_the_threshold_slider_can_be_dragged_and_moved_by_keys(opened: Opened) -> None:
