@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 from . import cli
 from .errors import MinigradError
-from .terminal import one_line
+from .terminal import one_line, quieted
 
 __all__ = ["main"]
 
@@ -31,9 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _failed("the memory is full. Give a smaller --steps or --hidden.")
     except KeyboardInterrupt:
         return _failed("stopped by Ctrl-C; no file is half written.", 130)
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:
+        return quieted()
     except OSError as error:
         where = repr(error.filename) if error.filename else "the output"
         return _failed(f"{where}: {error.strerror or error}. Give a place that can be read and written.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
 
 from rich.console import Console
 
-__all__ = ["Output", "escaped", "one_line", "word"]
+__all__ = ["Output", "escaped", "one_line", "quieted", "word"]
 
 
 class Output(Console):
@@ -45,3 +47,9 @@ def one_line(text: str) -> str:
     """
     line = " ".join(part.strip() for part in text.split("\n") if part.strip())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def quieted() -> int:
+    """Send nowhere what is yet to be written, after a BrokenPipeError: the reader has seen enough; gives the status."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141

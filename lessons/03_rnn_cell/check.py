@@ -61,7 +61,8 @@ def _goes_in(work: Any, judge: Judge) -> None:
 
     own, work.step = work.step, counts
     try:
-        work.tell(np.array([[0.5, 0.25]]), np.zeros((1, 3)), None, None, None, np.ones((2, 3)), 3)
+        weights = (np.zeros((3, 2)), np.zeros((3, 3)), np.zeros(3))
+        work.tell(np.array([[0.5, 0.25]]), np.zeros((1, 3)), *weights, np.ones((2, 3)), 3)
     finally:
         work.step = own
     if given:  # else tell has a step of its own

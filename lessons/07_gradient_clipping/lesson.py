@@ -277,7 +277,7 @@ def lesson(lesson: Narrator) -> None:
     lesson.claim(f"with the fuse taken out, update {lost} has ‖g‖ = {g[lost - 1]:.1f} and moves the weights by "
                  f"lr · ‖g‖ = {LR * g[lost - 1]:.1f}, where lr · C = {LR} was the most. The loss was "
                  f"{loss[lost - 1]:.2f}, is {loss[lost]:.2f} at the next update, and ends at {at_end[gone]:.2f}: all "
-                 "that it knew is gone", lost < OUT + 10 and loss[lost] > math.log(4) and g[lost - 1] > 1
+                 "that it knew is gone", OUT < lost < OUT + 10 and loss[lost] > math.log(4) and g[lost - 1] > 1
                  and at_end[gone] > 1.25)  # fmt: skip
     lesson.say(f"""
         That third run, {UPDATES // 10} updates a line, with a tile for each of the 20 steps. The line that begins at

@@ -14,6 +14,7 @@ def check(work: Any, judge: Judge) -> None:
     found = work.forget_gate(np.array([1.0]), np.array([2.0]), np.array([[3.0, -6.0]]), np.zeros(1))
     judge.equal("forget_gate: h = 2, x = 1, W_f = [3, -6]: 3·2 - 6·1 = 0, so f is one half", found, np.array([0.5]))
     found = work.lane(np.ones(2), np.array([[0.5, 1.0]] * 3), np.zeros((3, 2)))
+    judge.true("lane gives one state for each step", np.shape(found) == (3, 2), f"the shape {np.shape(found)}")
     right = {"C_1": np.array([0.5, 1.0]), "C_2": np.array([0.25, 1.0]), "C_3": np.array([0.125, 1.0])}
     judge.in_order("lane: nothing is written, f = 0.5 and 1: one unit halves at each step, the other keeps",
                    dict(zip(right, found)), right)  # fmt: skip

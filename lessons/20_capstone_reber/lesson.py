@@ -216,9 +216,9 @@ def lesson(lesson: Narrator) -> None:
         Elman's gradient, not the plain RNN as such. What the RNN makes of the whole gradient within the strings read
         here, the table says, and no more is claimed.
 
-        Nor are the rows a match of sizes: the LSTM has more than twice as many weights as the RNN. The one of 1997 had
-        264, four cells without forget gates, and was trained in another way. So do not compare how many strings were
-        read; the criterion is the same.
+        Nor are the rows a match of sizes, as the column of parameters says. The LSTM of 1997 had 264, four cells
+        without forget gates, and was trained in another way. So do not compare how many strings were read; the
+        criterion is the same.
 
         And this is one start. A slow test of the project (`tests/lessons/test_capstones.py`) makes five: the LSTM must
         succeed in four or five of them, Elman's gradient in none, with less than 65 % of the test strings each time.

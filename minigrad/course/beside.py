@@ -31,7 +31,9 @@ def shown(x: Any) -> str:
         x = x.value
     if _tabular(x):
         return _tables([np.asarray(x)], (0,) * np.ndim(x), 6, ", " if isinstance(x, (list, tuple)) else " ")[0]
-    if isinstance(x, float):
+    if isinstance(x, np.ndarray) and x.ndim == 0:
+        x = x[()]
+    if isinstance(x, (float, np.floating)):
         return f"{x:.10g}"
     text = x if isinstance(x, str) else repr(x)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
@@ -90,7 +92,7 @@ def _window(sizes: Sequence[int], at: int, room: int) -> range:
 
 
 def _digits(a: Any, b: Any) -> int:
-    return next((n for n in range(6, 17) if _text(a, n) != _text(b, n)), 17)
+    return next((n for n in range(6, 18) if _text(a, n) != _text(b, n)), 6)  # 6: they are the same
 
 
 def _text(x: Any, digits: int) -> str:

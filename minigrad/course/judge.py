@@ -140,7 +140,8 @@ def _difference(found: Any, expected: Any, tolerance: float) -> str | None:
     try:
         if np.iscomplexobj(found) and not np.iscomplexobj(expected):
             return "it is complex, not real"
-        a, b = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+        kind = np.complex128 if np.iscomplexobj(expected) else np.float64
+        a, b = np.asarray(found, kind), np.asarray(expected, kind)
     except (TypeError, ValueError):
         return f"it is of type {type(found).__name__}, not a number or an array"
     if a.shape != b.shape:
@@ -150,7 +151,7 @@ def _difference(found: Any, expected: Any, tolerance: float) -> str | None:
         return None
     if b.ndim == 0:
         with np.errstate(all="ignore"):
-            return f"it is off by {float(a - b):.3g}"
+            return f"it is off by {a[()] - b[()]:.3g}"
     place = tuple(int(k) for k in np.argwhere(wrong)[0])
     mine, right = apart(a[place], b[place])
     return f"{int(wrong.sum())} of {b.size} numbers differ, first at {list(place)}: {mine}, not {right}"

@@ -45,7 +45,7 @@ class Lesson(NamedTuple):
         slug: The rest of the folder's name.
         title: In a few words.
         teaches: What one can do after it, in a sentence.
-        seconds: How long lesson.py may take on two cores.
+        seconds: How much processor time lesson.py may take.
         seeds: The seeds that its claims have been shown to hold for.
         data: The data sets that it reads where they have been fetched.
         hints: For the exercise, in growing strength; each of one or several lines.

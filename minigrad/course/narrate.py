@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from ..errors import ClaimError, MinigradError
-from ..terminal import Output, escaped, one_line
+from ..terminal import Output, escaped, one_line, quieted
 from ..views.picture import Picture
 from .manifest import Lesson, lesson_in
 from .page import WIDE
@@ -215,9 +214,8 @@ def narrate(tell: Callable[[Narrator], None], file: str, argv: Sequence[str] | N
     except KeyboardInterrupt:
         sys.stderr.write("\n")  # the shell goes on in a line of its own
         sys.exit(130)
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except BrokenPipeError:
+        sys.exit(quieted())
     except OSError as error:
         _fail(file, f"{error.filename or 'the output'}: {error.strerror or error}. Give --pictures a place to write.")
 

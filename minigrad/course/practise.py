@@ -14,7 +14,7 @@ from typing import NamedTuple
 from rich.text import Text
 
 from ..errors import HoleError, LessonError, MismatchError
-from ..terminal import Output, escaped, one_line
+from ..terminal import Output, escaped, one_line, quieted
 from .judge import Judge
 from .manifest import Lesson, lessons
 from .page import put
@@ -132,7 +132,7 @@ def lesson_of(folder: Path) -> Lesson:
 def practise(file: str) -> None:
     """Check the exercise that stands in this file and print what was found.
 
-    Ends with status 1 unless it is solved, 2 if its folder belongs to no lesson.
+    Ends with status 1 unless it is solved, 2 if its folder belongs to no lesson, 141 if nobody reads what was found.
     """
     exercise = Path(file).resolve()
     forgiving()
@@ -142,7 +142,11 @@ def practise(file: str) -> None:
         sys.stderr.write(one_line(f"{exercise.name}: {error}") + "\n")
         sys.exit(2)
     outcome = examine(lesson, exercise)
-    put(Output(), told(outcome))
+    try:
+        put(Output(), told(outcome))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.exit(quieted())
     if not outcome.solved:
         sys.exit(1)
 

@@ -274,7 +274,7 @@ def _row(
     canvas.tile(f"{name}_tile", card.reading, (x + 10, y - high / 2), 8, high - 10, about, faded=not strong)
     room = _PANEL - 26
     straight = drawn.flows.get((before(row.key), "keep")) if drawn.bar else None
-    numbers = facts.numbers(row.key, straight)
+    numbers = "    ".join(facts.numbers(row.key, straight))
     canvas.words(f"{name}_name", shortened(row.name, room), (x + 20, y - 10), 10, **letters)
     typeset(canvas, name, row.equation, (x + 20, y - 26), room, letters)
     canvas.words(f"{name}_numbers", shortened(numbers, room, 10), (x + 20, y - 43), 10, **letters)

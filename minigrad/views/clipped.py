@@ -16,7 +16,7 @@ from .palette import number, shown
 from .picture import Picture
 from .scene import Card, labelled, short_name
 
-__all__ = ["MEANINGS", "clipping", "recurrent"]
+__all__ = ["MEANINGS", "ONE_TERM", "clipping", "recurrent"]
 
 
 MEANINGS = (
@@ -25,6 +25,9 @@ MEANINGS = (
     (math.inf, "clipping makes the sum small enough; t={end} outweighs t={start} as much as it did."),
 )
 """What clipping by norm comes to, by the term where the gradient ends over that where it begins: below the bound."""
+
+ONE_TERM = "One coefficient for all of the gradient: its length changes, its direction does not."
+"""The same, where there are no two terms."""
 
 
 def clipping(
@@ -63,7 +66,7 @@ def clipping(
     canvas = Canvas("clipping")
     before, after = clipping.norm_before, clipping.norm_after
     how = "by norm" if clipping.kind == "norm" else "by value"
-    did = f"‖g‖ = {number(before)} stays: nothing exceeded the threshold"
+    did = f"‖g‖ = {number(before)}" + (" stays: nothing exceeded the threshold" if math.isfinite(before) else "")
     if clipping.fired:
         did = f"‖g‖ {number(before)} → {number(after)}   coefficient {number(clipping.coefficient)}"
         did += f"   angle {number(clipping.angle)}°"
@@ -106,12 +109,12 @@ def _clipping_story(clipping: Clipping, sequence: SequenceRecord, terms: dict[in
         return "Only the parameters' gradients change, and their direction with them; inside the sequence nothing does."
     used = [t for t in sorted(terms, reverse=sequence.reverse) if terms[t] > 0]
     if len(used) < 2:
-        return "One coefficient for all of the gradient: its length changes, its direction does not."
+        return ONE_TERM
     end, start = used[0], used[-1]
     ratio = terms[end] / terms[start]
-    means = next(words for bound, words in MEANINGS if ratio < bound)
-    text = f"Term at t={{end}} : term at t={{start}} = {number(ratio)} before and after: {means}"
-    return text.format(end=end + 1, start=start + 1)
+    means = next(words for bound, words in MEANINGS if ratio < bound or bound == math.inf)  # the ratio may be inf
+    where = {"end": end + 1, "start": start + 1}
+    return f"Term at t={end + 1} : term at t={start + 1} = {number(ratio)} before and after: {means.format(**where)}"
 
 
 def _terms(

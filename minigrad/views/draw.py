@@ -17,9 +17,9 @@ from .canvas import Canvas, extent
 from .clipped import clipping as clipping
 from .layers import Layers, above, layers_of, one_sample, titles
 from .overlay import Overlay, Site, legend_of, marked, over
+from .overlay_common import Asked
 from .overlay_cuts import cut_every
 from .overlay_measures import overlays
-from .overlay_scales import Asked
 from .painter import Plan, Style, paint
 from .palette import shown
 from .picture import Picture

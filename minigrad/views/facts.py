@@ -184,7 +184,7 @@ class Facts:
 
     # Numbers
 
-    def numbers(self, key: str, straight: Reading | None) -> str:
+    def numbers(self, key: str, straight: Reading | None) -> list[str]:
         """Mean, saturated share and gradient of what a box hands on, and what of it goes straight to its old value."""
         card = self.cards[key]
         words = [f"mean {card.line}"] if card.line else []
@@ -197,8 +197,12 @@ class Facts:
             norm = shown(card.reading)
             words.append("no path to the loss" if norm == "no path" else f"‖∂L/∂{self.called(key)}‖ = {norm}")
             if straight is not None and straight.kind != "no path":
-                words.append(f"straight back to {self.before(key)}: {shown(straight)}")
-        return "    ".join(words)
+                words.append(f"{self.straight(key)}: {shown(straight)}")
+        return words
+
+    def straight(self, key: str) -> str:
+        """What the way of a gradient from a state straight to its old value is called."""
+        return f"straight back to {self.before(key)}"
 
 
 def _saturated(op: str, values: Array) -> str:

@@ -140,9 +140,10 @@ def _jacobian_lags(x: JacobianCurves, width: int) -> RenderableType:
     high = max(float(known.max()), 0.0) if len(known) else 0.0
 
     def bar(size: int) -> tuple[str, list[Text]]:
-        title = f"bar: largest, {power(low)}…{power(high)}"
+        axis = f"{power(low)}…{power(high)}"
+        title = f"bar: largest, {axis}"
         bars = [log_bar(float(x.largest[q]), low, high, size) for q in lags]
-        return title if len(title) <= size else "largest", bars
+        return title if len(title) <= size else axis, bars
 
     return table(columns, width, drop=["to step"], bar=bar)
 

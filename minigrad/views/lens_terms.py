@@ -60,7 +60,7 @@ def terms(
         parts.append(note(
             "Term: dL/da_t times what the weight met at the step (W_hh: h_{t-1}, W_ih: x_t, a bias: 1). Share: what"
             " the step adds along the sum, which is 1; below 0 it works against it. Cosine: between term and sum."
-            " Gathered: the norm of the sum of this term and all later ones, which backpropagation met before."
+            " Gathered: the norm of the sum of this term and those of the walk's later steps, which are met before it."
         ))  # fmt: skip
         if len(some) > 1:
             parts += ["", _term_parameters(some, readings, width)]
@@ -137,8 +137,9 @@ def _term_steps(
     def bar(size: int) -> tuple[str, list[Text]]:
         if low == high:
             return "", [Text()] * len(rows)
-        axis = f"bar: ‖term‖, {power(low)}…{power(high)}"
-        return axis, [_bar(readings[a : b + 1], low, high, size) for a, b in rows]
+        axis = f"{power(low)}…{power(high)}"
+        title = f"bar: ‖term‖, {axis}"
+        return title if len(title) <= size else axis, [_bar(readings[a : b + 1], low, high, size) for a, b in rows]
 
     return table(columns, width, left=["x"], drop=["cosine", "gathered", "x", "share"], bar=bar)
 

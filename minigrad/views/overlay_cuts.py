@@ -10,7 +10,7 @@ import numpy as np
 from ..bptt.truncation import Truncation
 from ..errors import DrawError
 from .overlay import Overlay, Track
-from .overlay_scales import Asked, counted, percent
+from .overlay_common import Asked, counted, percent
 from .palette import SPECIAL, Mark, look, number, shown
 from .scene import letter_of, real_samples, subscript
 

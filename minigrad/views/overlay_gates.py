@@ -11,7 +11,7 @@ from ..bptt.gates import Activity, Gates
 from ..bptt.record import SequenceRecord
 from ..errors import DrawError
 from .overlay import Overlay, Track
-from .overlay_scales import KEEPERS, OPEN, Asked, percent
+from .overlay_common import KEEPERS, OPEN, Asked, percent
 from .palette import Mark, number, on
 from .scene import letter_of
 

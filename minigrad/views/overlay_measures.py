@@ -18,10 +18,10 @@ from ..bptt.truncation import Truncation
 from ..clip import Clipping
 from ..errors import DrawError
 from .overlay import Overlay
+from .overlay_common import Asked
 from .overlay_cuts import truncation
 from .overlay_gates import gates
 from .overlay_reach import attribution, jacobian
-from .overlay_scales import Asked
 from .overlay_weights import clipping, effect, terms, thresholds
 
 __all__ = ["overlays"]

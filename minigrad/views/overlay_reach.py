@@ -13,7 +13,7 @@ from ..engine import Array
 from ..errors import DrawError
 from .layers import above
 from .overlay import Overlay, Track
-from .overlay_scales import CHOSEN, FACTOR, KEEPERS, LEFT, Asked, counted, low, of_log
+from .overlay_common import CHOSEN, FACTOR, KEEPERS, LEFT, Asked, counted, low, of_log
 from .palette import PLAIN, SPECIAL, Mark, number, on, power
 from .scene import letter_of, real_samples, subscript
 

@@ -11,7 +11,7 @@ from ..bptt.terms import StepTerms
 from ..bptt.thresholds import ClippingEffect, Norms
 from ..clip import Clipping
 from .overlay import Overlay, Track
-from .overlay_scales import LIMIT, SHARE, Asked, counted, percent
+from .overlay_common import LIMIT, SHARE, Asked, counted, percent
 from .palette import BINS, Mark, look, number, on, shown
 from .scene import letter_of, real_samples, short_name, subscript
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ..bptt.record import Record
 from ..errors import DrawError
 from .canvas import GAP, PILL
+from .clipped import MEANINGS, ONE_TERM
 from .page_cells import cell_of
 from .page_codes import Store, plain
 from .page_html import document
@@ -62,7 +63,8 @@ def page(
     data = {
         "cells": cells, "labels": labels, "steps": steps, "gap": GAP, "pill": PILL,
         "bounds": [bound for bound, _ in BINS if math.isfinite(bound)], "kinds": list(SPECIAL),
-        "looks": [x._asdict() for x in looks], **store.packed(),
+        "meanings": [[bound if math.isfinite(bound) else None, words] for bound, words in MEANINGS],
+        "oneTerm": ONE_TERM, "looks": [x._asdict() for x in looks], **store.packed(),
     }  # fmt: skip
     return document(heading, data, {k: x for k, x in enumerate(looks) if k < len(BINS) or k in store.looks})
 

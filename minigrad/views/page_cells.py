@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..bptt.record import Record, SequenceRecord
-from .clipped import MEANINGS, recurrent
+from .clipped import recurrent
 from .page_codes import Level, Store, has_ops, plain, scene_of
 from .page_ops import ops
 from .palette import number
@@ -112,5 +112,4 @@ def _clip(store: Store, records: Sequence[Record], s: SequenceRecord) -> dict[st
     return {
         "weight": plain(short_name(name, s.name)), "parameter": plain(name), "terms": store.floats(terms),
         "sums": store.floats(sums), "tiny": float(np.finfo(s.dtype).tiny),
-        "meanings": [[bound if math.isfinite(bound) else None, words] for bound, words in MEANINGS],
     }  # fmt: skip

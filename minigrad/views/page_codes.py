@@ -26,7 +26,7 @@ from .palette import BINS, SPECIAL, brief, look, shown
 from .scene import Card, Pill, Scene, Step, build
 from .stack import style_of_one
 
-__all__ = ["LOOKS", "NONE", "Level", "Store", "has_ops", "plain", "scene_of"]
+__all__ = ["LOOKS", "Level", "Store", "has_ops", "plain", "scene_of"]
 
 LOOKS = [*(found for _, found in BINS), *SPECIAL.values()]
 """In the order of the list that a page has of them."""

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..bptt.gates import SATURATED_ABOVE, SATURATED_BELOW
-from ..bptt.record import Graph, OpNode, Reading, Record, SequenceRecord
+from ..bptt.record import Graph, OpNode, Record, SequenceRecord
 from .equation import low
 from .facts import Facts, before
-from .page_codes import NONE, Level, Store, has_ops, plain, scene_of
+from .page_codes import Level, Store, has_ops, plain, scene_of
 from .palette import number
 from .scene import Card, Scene, Step, build, letter_of
 from .textbook import Anatomy, Highlight, textbook
@@ -119,13 +119,8 @@ class _General(Facts):
             if values is not None and there.real:
                 line = number(float(values[t][there.samples].mean()))
             there.cards = {key: card._replace(line=line)}
-            found.append(there.numbers(key, None).split("    "))
+            found.append(there.numbers(key, None))
         return found
-
-    def straight(self, key: str, way: Reading) -> str:
-        """What `numbers` calls the way of a gradient straight back to the old value; empty: no gradient yet."""
-        added = self.numbers(key, way).removeprefix(self.numbers(key, NONE))
-        return added.rpartition(":")[0].strip()
 
 
 def _anatomy(
@@ -147,7 +142,7 @@ def _anatomy(
     for row in drawn.rows:
         said = chain.from_iterable(facts.said(row.key, r.sequence(name), level.columns) for r in records)
         pieces = [*zip_longest(*said, fillvalue="")]
-        saturated = saturated or len(pieces) > 1
+        saturated = saturated or any(words.startswith("saturated") for piece in pieces for words in piece)
         rows.append({
             "key": keys[row.key], "part": row.key, "symbol": letter_of(row.key), "name": row.name,
             "equation": row.equation, "said": [store.keep([*map(store.word, piece)]) for piece in pieces],
@@ -171,7 +166,7 @@ def _straight(
         for k, (a, b) in enumerate(ways):
             if (before(a) if kind == "carried" else part.get(a)) == before(key) and part.get(b) == "keep":
                 found.append((kind, k))
-    return {"words": facts.straight(key, way), "ways": found}
+    return {"words": facts.straight(key) if facts.s.complete else "", "ways": found}
 
 
 def _parts(

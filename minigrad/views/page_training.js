@@ -284,10 +284,10 @@ function paintClipping() {
   const used = [];
   for (let t = 0; t < T; t++) { const n = exact[clip.terms + state.update * T + t]; if (n > 0 && Number.isFinite(n)) used.push([t, n]); }
   if (layer().reverse) used.reverse();
-  get("meaning").textContent = "";
+  get("meaning").textContent = c.fires ? data.oneTerm : "";
   if (used.length < 2 || !c.fires) return;
   const [a, b] = [used[0], used.at(-1)], [end, start] = [a[0] + 1, b[0] + 1], ratio = a[1] / b[1];
-  const [, means] = clip.meanings.find(([bound]) => bound === null || ratio < bound);
+  const [, means] = data.meanings.find(([bound]) => bound === null || ratio < bound);
   get("meaning").textContent = `Term at t=${end} : term at t=${start} = ${number(ratio)} before and after: `
     + means.replace("{end}", end).replace("{start}", start);
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -209,6 +210,10 @@ class _Scene:
         self.back = 1 if sequence.reverse else -1  # from a step to the one before it on its walk
         self.start = sequence.steps - 1 if sequence.reverse else 0
         self.taken: dict[str, str] = dict.fromkeys((*sequence.states, "x", "loss"), "")  # names of boxes
+        boxes = record.graph.boxes if record.graph is not None else ()
+        parts = {(b.symbol, b.label) for b in boxes if b.sequence == sequence.name and b.kind == "gate"}
+        symbols = Counter(symbol for symbol, _ in parts)
+        self.shared = {symbol for symbol, count in symbols.items() if count > 1}  # the record has one's values alone
         self.readings = {s: sequence.readings(s) for s in sequence.states}
         self.real = real_samples(sequence)
         self.means = {s: self._means(value) for s, value in sequence.states.items()}
@@ -239,7 +244,7 @@ class _Scene:
         """Over the samples that have not ended; "" where the record keeps no values of them alone."""
         if self.real[t] == len(self.sequence.lengths):
             return number(whole)
-        values = self.sequence.gates.get(gate)
+        values = None if gate in self.shared else self.sequence.gates.get(gate)
         return number(float(values[t][self.sequence.lengths > t].mean())) if values is not None and self.real[t] else ""
 
     # Boxes that every level has
@@ -372,7 +377,7 @@ class _Scene:
                 continue
             keys[box.id] = key = self._key(box)
             if box.kind == "gate":
-                line = self._mean_of(key, box.time, box.mean)
+                line = self._mean_of(box.symbol, box.time, box.mean)
                 mean = f"mean {line}, " if line else ""
                 about = self._at(box.time, f"{box.label}, {mean}gradient {box.reading.norm:.3g}")
                 title = subscript(box.symbol, box.time + 1)

@@ -123,6 +123,8 @@ def strip(
                 canvas.words(f"lost_{t + 1}", fitting[0], (x + 9, top + 10), 10)
         canvas.band(_BETWEEN if len(groups) > 1 else 0)
     for name, (title, texts) in below.items() if wide >= 8.6 and chunk == 1 else ():
+        if not any(text and len(text) * 6 <= wide + 3 for text in texts):
+            continue
         base = canvas.band(20)
         if title:
             canvas.text(f"{name}_row", title, (left - 10 - extent(title) / 2, base + 8), 10)

@@ -94,3 +94,13 @@ def test_what_has_another_shape_or_kind_stands_for_itself() -> None:
     with pytest.raises(MismatchError, match="complex") as caught:
         Judge().equal("a", np.array([1j]), np.array([1.0]))
     assert (caught.value.expected, caught.value.found) == ("[   1]", "[0+1j]")
+
+
+@pytest.mark.parametrize("x", [1.5, np.float32(1.5), np.float64(1.5), np.array(1.5), np.array(1.5, np.float32)])
+def test_one_number_is_shown_as_a_number(x: Any) -> None:
+    assert shown(x) == "1.5"
+
+
+def test_where_nothing_differs_no_more_digits_are_shown() -> None:
+    a = np.array([0.1, 2.0])
+    assert beside(a, a.copy()) == ("[0.1 2]", "[0.1 2]")

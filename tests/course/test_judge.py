@@ -124,3 +124,11 @@ def test_a_hole_says_where_it_is_and_what_it_wants() -> None:
         hole("a goal")
     assert (caught.value.goal, caught.value.file) == ("a goal", "test_judge.py")
     assert caught.value.line > 100
+
+
+def test_the_imaginary_parts_of_complex_numbers_count() -> None:
+    Judge().equal("c", np.array([0.1, 1j]), np.array([0.1, 1j]))
+    with pytest.raises(MismatchError, match=r"1 of 2 numbers differ, first at \[1\]"):
+        Judge().equal("c", np.array([0.1, 2j]), np.array([0.1, 1j]))
+    with pytest.raises(MismatchError, match="off by"):
+        Judge().equal("c", 2j, 1j)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from minigrad.course.manifest import lessons
+from minigrad.course.manifest import LESSONS, lessons
 from minigrad.course.practise import Outcome, examine, lesson_of, load, practise, told
 from minigrad.course.workbook import Workbook
 from minigrad.errors import LessonError
-from tests.course.made import EXERCISE, solve
+from tests.course.made import EXERCISE, environment, solve
 
 WRONG: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "no Python": ("def f(:\n", "line 1 of exercise.py is no Python: invalid syntax", ("def f(:",)),
@@ -146,3 +148,17 @@ def test_nothing_that_an_outcome_says_moves_the_cursor() -> None:
 
 def test_the_exercise_of_the_small_course_has_a_hole() -> None:
     assert "hole(" in EXERCISE
+
+
+def test_a_reader_that_has_seen_enough_ends_an_exercise_quietly(book: Workbook) -> None:
+    file = book.exercise(book.course[0])
+    started = subprocess.Popen(
+        [sys.executable, str(file)], env=environment(Path(os.environ[LESSONS])), stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert started.stdout is not None
+    assert started.stderr is not None
+    started.stdout.close()
+    assert started.stderr.read() == b""
+    started.stderr.close()
+    assert started.wait(timeout=120) == 141

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 from typing import Any
 
@@ -14,6 +16,7 @@ from minigrad.bptt import Record
 from minigrad.clip import Clipping
 from minigrad.errors import DrawError, RecordError
 from minigrad.views import draw
+from minigrad.views.clipped import _clipping_story
 from minigrad.views.palette import number
 from tests.views.test_layout import Drawing, apart, helvetica, inside
 
@@ -237,3 +240,17 @@ def test_wrong_labels_and_sequences_are_refused() -> None:
         draw.clipping(*made, labels="ab")
     with pytest.raises(RecordError, match="no sequence 'l9'"):
         draw.clipping(*made, sequence="l9")
+
+
+def test_a_ratio_beyond_all_numbers_is_an_explosion() -> None:
+    record, clipping = growing(4.0, 8, reverse=False)
+    said = _clipping_story(clipping, record.sequence(), {1: 3e168, 7: 9e-160})
+    assert said.startswith("Term at t=2 : term at t=8 = inf before and after: clipping makes the sum small enough")
+
+
+def test_nothing_stays_where_the_norm_is_not_finite() -> None:
+    record, clipping = growing(4.0, 8, reverse=False)
+    broken = dataclasses.replace(clipping, norm_before=math.nan, norm_after=math.nan, fired=False)
+    caption = pictured(record, broken).boxes["caption"].words["label"]
+    assert "‖g‖ = NaN" in caption
+    assert "stays" not in caption

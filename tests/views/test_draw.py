@@ -387,3 +387,13 @@ def test_pictures_stay_as_they_were(name: str) -> None:
     if os.environ.get("MINIGRAD_GOLDEN") == "renew":
         path.write_text(source, "utf8")
     assert source == path.read_text("utf8")
+
+
+def test_a_strip_has_no_row_in_which_nothing_fits() -> None:
+    def rows(**options: Any) -> set[str]:
+        boxes = Drawing(draw.unrolled(RECORDS["LSTM last step"], "strip", **options).source).boxes
+        return {"label_row", "target_row"} & boxes.keys()
+
+    assert rows(labels="abcd", targets="bcde") == {"label_row", "target_row"}
+    assert rows(labels=["wonderful"] * 4, targets="bcde") == {"target_row"}
+    assert rows(labels="abcd", targets=["terrible"] * 4) == {"label_row"}

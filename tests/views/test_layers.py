@@ -7,7 +7,7 @@ import math
 import re
 from functools import cache
 from itertools import combinations, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -643,3 +643,36 @@ def test_a_gradient_that_dies_on_a_reverse_walk_is_told_from_its_own_end() -> No
     text = one_line(report.gradients(bptt.backward((last.h * last.h).sum())), 120)
     assert "exactly 0 comes back to step 2 from the step after it, 1." in text
     assert "Nothing that steps from 2 up do is corrected by the loss at step 1." in text
+
+
+class State(NamedTuple):
+    h: mg.Tensor
+
+
+class TwoOfOneName(nn.Module):
+    """Two scopes of one symbol, far apart in value, and one that is called like the state."""
+
+    def initial_state(self, batch: int) -> Any:
+        return State(mg.Tensor(np.zeros((batch, 2))))
+
+    def step(self, x: mg.Tensor, state: Any) -> Any:
+        with mg.named_scope("one", "f"):
+            one = mg.sigmoid(x + 4.0)
+        with mg.named_scope("two", "f"):
+            two = mg.sigmoid(x - 4.0)
+        with mg.named_scope("candidate", "h"):
+            candidate = mg.tanh(x)
+        return State(one * state.h + two * candidate)
+
+
+def test_of_two_scopes_with_one_symbol_none_has_the_mean_of_the_other() -> None:
+    x = mg.Tensor(np.full((3, 2, 2), 0.5), requires_grad=True)
+    outputs, _ = nn.unroll(TwoOfOneName(), x, lengths=[3, 1])
+    drawing = drawn(bptt.backward((outputs * outputs).sum(), keep="ops"), "gate")
+    texts = [box.words["label"] for box in drawing.of_steps() if "f" in box.words["label"].split("\\n")[0]]
+    for t in (2, 3):
+        of_step = [text for text in texts if text.startswith(subscript("f", t))]
+        assert len(of_step) == 2
+        assert not any(re.search(r"\\n0\.\d+\\n", text) for text in of_step)
+    (candidate,) = [b for b in drawing.of_steps() if b.words["tooltip"].partition(",")[0].endswith("t=2 / candidate")]
+    assert number(math.tanh(0.5)) in candidate.words["label"]

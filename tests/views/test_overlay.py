@@ -23,7 +23,7 @@ from minigrad.bptt.thresholds import clipping_effects, norms_over_training
 from minigrad.bptt.truncation import truncation
 from minigrad.errors import DrawError
 from minigrad.views import draw, overlay
-from minigrad.views import overlay_scales as scales
+from minigrad.views import overlay_common as scales
 from minigrad.views.palette import BINS, PLAIN, SPECIAL, Mark, number, on
 from tests.views.hostile import Hostile
 from tests.views.test_draw import SVG, words_in

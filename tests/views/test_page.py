@@ -508,10 +508,12 @@ def test_the_anatomy_says_the_numbers_of_the_picture(name: str) -> None:
                 if pictured is None:  # a step of padding alone has too few ops
                     continue
                 for row, same in zip(drawn["anatomy"]["rows"], pictured.rows, strict=True):
-                    words = facts.numbers(same.key, pictured.flows.get((before(same.key), "keep")))
-                    words = re.sub(r"(‖∂L/∂\w|straight back to \w)[₀-₉]+", r"\1", words)  # at this step
-                    assert told(found, drawn, row, u, t) == words.split("    "), (row["name"], u, t)
-                    compared |= {word.split()[0] for word in words.split("    ")}
+                    words = [
+                        re.sub(r"(‖∂L/∂\w|straight back to \w)[₀-₉]+", r"\1", word)  # at this step
+                        for word in facts.numbers(same.key, pictured.flows.get((before(same.key), "keep")))
+                    ]
+                    assert told(found, drawn, row, u, t) == words, (row["name"], u, t)
+                    compared |= {word.split()[0] for word in words}
     assert {"mean", "‖∂L/∂h‖"} <= compared
     assert "saturated" in compared
     assert ("straight" in compared) == (name not in ("RNN", "one step"))  # the first state has no gradient
@@ -781,3 +783,12 @@ def test_a_record_without_a_sequence_is_refused() -> None:
     w = mg.Tensor(np.ones(2), requires_grad=True)
     with pytest.raises(RecordError, match="no sequence"):
         page({"none": [(0, bptt.backward((w * w).sum()))]})
+
+
+def test_nothing_is_said_to_be_saturated_where_no_number_of_it_stands() -> None:
+    layer = nn.RNN(3, 4, nonlinearity="relu", rng=np.random.default_rng(0))
+    y, _ = layer(np.random.default_rng(1).standard_normal((5, 2, 3)).astype(np.float32))
+    found = Shown(page({"relu": [(0, bptt.backward((y * y).sum(), keep="ops"))]}))
+    anatomy = found.layer()["levels"]["op"]["anatomy"]
+    assert any("are 0" in found.word(words, 0) for row in anatomy["rows"] for words in row["said"])
+    assert not any("aturated" in note for note in anatomy["notes"])
