@@ -101,10 +101,11 @@ class MismatchError(MinigradError, AssertionError):
 
     Attributes:
         what: What was compared.
-        expected, found: In words.
+        expected, found: In words; expected is empty where `what` says it.
         difference: In which way they differ.
     """
 
     def __init__(self, what: str, expected: str, found: str, difference: str) -> None:
-        super().__init__(f"{what}: expected {expected}, found {found}.\n  {difference}")
+        wanted = f"expected {expected}, " if expected else ""
+        super().__init__(f"{what}: {wanted}found {found}.\n  {difference}")
         self.what, self.expected, self.found, self.difference = what, expected, found, difference

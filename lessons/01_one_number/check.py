@@ -9,7 +9,8 @@ from minigrad.course import Judge
 
 def check(work: Any, judge: Judge) -> None:
     a, b = work.Number(2.0), work.Number(-3.0)
-    judge.equal("a * b hands 5 · b to a and 5 · a to b", work.pull_back(a * b, 5.0), [-15.0, 10.0])
+    judge.equal("a = 2, b = -3, gradient 5: a * b hands 5 · b to a and 5 · a to b", work.pull_back(a * b, 5.0),
+                [-15.0, 10.0])  # fmt: skip
 
     y = a + a
     judge.equal("y = a + a: dy/da = 2, as a is used twice", work.backward([y, a])[a], 2.0)

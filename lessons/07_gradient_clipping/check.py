@@ -31,9 +31,16 @@ def check(work: Any, judge: Judge) -> None:
                 tensor = Tensor(np.zeros_like(g), requires_grad=True)
                 tensor.grad = g.copy()
                 tensors.append(tensor)
-            found = mine([g.copy() for g in gradients], threshold)
+            given = [g.copy() for g in gradients]
+            found = mine(given, threshold)
             clip(tensors, threshold)
-            names = ("weight_ih", "weight_hh", "bias")
+            judge.true(f"clip_by_{kind} gives a list of as many arrays as it gets: 3",
+                       isinstance(found, list) and len(found) == 3,
+                       f"{len(found)}" if isinstance(found, list) else f"of type {type(found).__name__}")  # fmt: skip
+            judge.true(f"clip_by_{kind} leaves the arrays that it gets as they are",
+                       all(np.array_equal(a, b) for a, b in zip(given, gradients, strict=True)),
+                       "changed; make new ones")  # fmt: skip
+            names = [f"gradients[{k}]" for k in range(3)]
             judge.in_order(f"gradients of size {size:g}, by {kind}, C = {threshold:g}", dict(zip(names, found)),
                            {name: t.grad for name, t in zip(names, tensors)})  # fmt: skip
 

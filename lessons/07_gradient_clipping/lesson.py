@@ -164,7 +164,8 @@ def lesson(lesson: Narrator) -> None:
 
     lesson.step("3. Three ways to clip the gradient of a network")
     text = read_text()
-    begin = int(lesson.rng(2).integers(0, len(text) - STEPS - 1))
+    begins = lesson.rng(2).integers(0, len(text) - STEPS - 1, 1000).tolist()
+    begin = next(k for k in begins if len({*text.text[k : k + STEPS]}) >= 15)  # no row of dashes
     ids, letters = text.ids[begin : begin + STEPS + 1], [visible(c) for c in text.text[begin : begin + STEPS]]
     W = lesson.rng(3).standard_normal((H, H))
     W *= 4 / np.abs(np.linalg.eigvals(W)).max()

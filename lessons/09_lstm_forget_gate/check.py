@@ -35,7 +35,7 @@ def check(work: Any, judge: Judge) -> None:
         names = [f"C_{t + 1}" for t in range(steps)]
         judge.in_order(f"lane of {where}", dict(zip(names, states)), dict(zip(names, s.states["c"][:, 0])))
 
-    judge.equal("half_life: f = 0.5 has one of 1 step", work.half_life(0.5), 1.0)
+    judge.equal("half_life: f = 0.5 loses half in each step: 1 step", work.half_life(0.5), 1.0)
     judge.equal("half_life: f = 0.25 loses half twice a step: half a step", work.half_life(0.25), 0.5)
     judge.equal("half_life: f = 0.99, 69 steps", work.half_life(0.99), 68.967563936)
     for wanted in (2.0, 10.0, 0.5, 100.0):

@@ -170,7 +170,7 @@ def lesson(lesson: Narrator) -> None:
     ask = INPUTS[:, :, 2] == 1
     shown, hidden = (float(np.abs(s.states["h"][:, :, 0][where]).mean()) for where in (ask, ~ask))
     moved = float(np.ptp(np.abs(s.states["c"][:, :, 0]), axis=0).max() / np.abs(s.states["c"]).max())
-    lesson.claim(f"|h| is {shown:.3f} when asked and {hidden:.4f} otherwise, while |C| changes by at most {moved:.1%}",
+    lesson.claim(f"|h| is {shown:.3f} when asked and {hidden:.4f} otherwise, while |C| changes by at most {moved:.2g}",
                  shown > 10 * hidden and moved < 0.2)  # fmt: skip
     through = s.arrivals["c"]["same"] / s.norms("h")  # what C gets through its own h, of dL/dh, (T, N)
     when_asked, otherwise = float(through[ask].mean()), float(through[~ask].mean())
@@ -205,7 +205,9 @@ def lesson(lesson: Narrator) -> None:
         "dL/da                                     through σ, σ, tanh, σ",
         "dL/dW_ih, dL/dW_hh, dL/db, dL/dx, dL/dh_{t-1}      a = W_ih x + W_hh h + b",
     )
-    lesson.say("The first two lines with numbers; **the rest is the exercise**: the whole backward pass of a step.")
+    lesson.say("""
+        The first two lines are tried on numbers here. **The exercise is all five**: the whole backward pass of a step.
+    """)
     step = OneStep(lesson.rng(5))
     v = gates_of(step)
     record = bptt.backward(step.loss())

@@ -15,11 +15,20 @@ def letters(row: Any) -> str:
     return "".join(s for s in tasks.REBER_SYMBOLS if s in row)
 
 
+def sets(judge: Judge, name: str, given: Any) -> None:
+    types = ", ".join(dict.fromkeys(type(row).__name__ for row in given))
+    judge.true(f"{name} gives a list of sets", set(map(type, given)) <= {set, frozenset}, f"of type {types}")
+
+
 def check(work: Any, judge: Judge) -> None:
-    rows = [letters(row) for row in work.inner_next("BTXSE")]
-    judge.equal("the inner string BTXSE: after B may come T or P, and so on to the end", rows,
-                ["TP", "SX", "SX", "E", ""])  # fmt: skip
+    given = work.inner_next("BTXSE")
+    sets(judge, "inner_next", given)
+    mine = [letters(row) for row in given]
+    right = {"after B": "TP", "after BT": "SX", "after BTX": "SX", "after BTXS": "E", "after BTXSE": ""}
+    judge.true("the inner string BTXSE gives five sets", len(mine) == 5, len(mine))
+    judge.in_order("the inner string BTXSE: which symbols may come", dict(zip(right, mine)), right)
     rng = np.random.default_rng(20)
+    sets(judge, "embedded_next", work.embedded_next("BTBTXSETE"))
     for embedded, call in ((False, work.inner_next), (True, work.embedded_next)):
         for string in tasks.reber_strings(8, embedded=embedded, rng=rng):
             legal = tasks.reber_legal(string, embedded=embedded)

@@ -29,6 +29,8 @@ def shown(x: Any) -> str:
     """A value in a line or a few."""
     if isinstance(x, Node):
         x = x.value
+    if isinstance(x, tuple) and all(type(part) is int for part in x):  # a shape
+        return str(x)
     if _tabular(x):
         return _tables([np.asarray(x)], (0,) * np.ndim(x), 6, ", " if isinstance(x, (list, tuple)) else " ")[0]
     if isinstance(x, np.ndarray) and x.ndim == 0:

@@ -16,6 +16,8 @@ from .beside import apart, beside, shown
 
 __all__ = ["Judge", "hole"]
 
+_NAN = "it is NaN: 0/0, inf - inf, or the log or root of a negative number?"
+
 
 def hole(goal: str) -> Any:
     """A place in an exercise that the learner fills: replace the whole call by code that reaches the goal.
@@ -97,7 +99,7 @@ class Judge:
             MismatchError: It does not hold.
         """
         if not holds:
-            raise MismatchError(what, "that it holds", shown(found), "")
+            raise MismatchError(what, "", shown(found), "")
         self.passed.append(what)
 
     def raises(self, what: str, error: type[Exception], call: Callable[[], Any]) -> None:
@@ -151,10 +153,12 @@ def _difference(found: Any, expected: Any, tolerance: float) -> str | None:
         return None
     if b.ndim == 0:
         with np.errstate(all="ignore"):
-            return f"it is off by {a[()] - b[()]:.3g}"
+            return f"it is off by {a[()] - b[()]:.3g}" if not np.isnan(a) else _NAN
     place = tuple(int(k) for k in np.argwhere(wrong)[0])
     mine, right = apart(a[place], b[place])
-    return f"{int(wrong.sum())} of {b.size} numbers differ, first at {list(place)}: {mine}, not {right}"
+    return f"{int(wrong.sum())} of {b.size} numbers differ, first at {list(place)}: {mine}, not {right}" + (
+        f"; {_NAN}" if np.isnan(a[place]) else ""
+    )
 
 
 def _wrong(a: Array, b: Array, tolerance: float) -> Array:

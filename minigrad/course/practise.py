@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -11,10 +12,12 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import NamedTuple
 
+import numpy as np
 from rich.text import Text
 
-from ..errors import HoleError, LessonError, MismatchError
-from ..terminal import Output, escaped, one_line, quieted
+from ..engine import Node
+from ..errors import HoleError, LessonError, MinigradError, MismatchError
+from ..terminal import Output, escaped, one_line, quieted, word
 from .judge import Judge
 from .manifest import Lesson, lessons
 from .page import put
@@ -22,6 +25,17 @@ from .page import put
 __all__ = ["Outcome", "examine", "forgiving", "lesson_of", "load", "practise", "told"]
 
 _MOST, _LINES = 2000, 12  # characters and lines of what an error says
+_ADDRESS = re.compile(r"minigrad_lesson_\w+\.| at 0x[0-9A-Fa-f]+")
+_MEANINGS = {
+    r"ValueError: (matmul|shapes .* not aligned)": "The inner sizes of a matrix product differ.",
+    r"ValueError: operands could not be broadcast": "Element by element these shapes do not fit.",
+    r"ValueError: .*inhomogeneous shape": "The arrays have different shapes: take them one by one.",
+    r"TypeError: only integer scalar arrays": "Perhaps one list of arrays is wanted: np.concatenate([a, b]).",
+    r"TypeError: only (0-dimensional|length-1|size-1) arrays": "This is an array of several numbers, not one.",
+    r"KeyError": "There is no such key yet.",
+    r"EOFError": "It asks for input. Take out the call of input.",
+}
+"""What the errors of Python and NumPy that a beginner meets first come to."""
 
 
 class Outcome(NamedTuple):
@@ -75,13 +89,15 @@ def examine(lesson: Lesson, exercise: Path) -> Outcome:
     judge = Judge()
     check = lesson.folder / "check.py"
     if not exercise.is_file():
-        return Outcome(False, (), f"there is no {exercise.name}", (f"It should be {exercise}.",))
+        again = f"Get it back: minigrad course init {word(str(exercise.parents[1]))}"
+        return Outcome(False, (), f"there is no {exercise.name}", (f"It should be {exercise}.", again))
     try:
         load(check).check(load(exercise), judge)
     except HoleError as error:
         return Outcome(False, tuple(judge.passed), f"line {error.line} of {error.file} is still a hole", (error.goal,))
     except MismatchError as error:
-        details = (_entry("expected", error.expected), _entry("found", error.found), error.difference)
+        expected = _entry("expected", error.expected) if error.expected else ""
+        details = (expected, _entry("found", error.found), error.difference)
         return Outcome(False, tuple(judge.passed), error.what, tuple(filter(None, details)))
     except (Exception, SystemExit) as error:  # whatever a learner's code may raise
         return Outcome(False, tuple(judge.passed), *_failure(error, exercise, check))
@@ -108,13 +124,30 @@ def _failure(error: BaseException, exercise: Path, check: Path) -> tuple[str, tu
         return f"{exercise.name} has no {error.name}", ("The check calls it by this name: let it be called so.",)
     if isinstance(error, SystemExit):
         kind, said = "it ends the program", ["Take out the call of exit."]
+    said = [_ADDRESS.sub("", line) for line in said]
+    said += [meaning for pattern, meaning in _MEANINGS.items() if re.match(pattern, f"{kind}: {' '.join(said)}")]
     frames = traceback.extract_tb(error.__traceback__)
     for path, where, what in ((exercise, f"line {{}} of {exercise.name}", "there"), (check, exercise.name, "asked")):
         found = [frame for frame in frames if Path(frame.filename) == path]
         if found:
             code = [f"{what}:  {found[-1].line}"] if found[-1].line else []
-            return f"{where.format(found[-1].lineno)}: {kind}", (*said, *code)
+            shapes = _shapes(error, found[-1]) if path == exercise else []
+            return f"{where.format(found[-1].lineno)}: {kind}", (*said, *code, *shapes)
     return f"{exercise.name}: {kind}", tuple(said)
+
+
+def _shapes(error: BaseException, where: traceback.FrameSummary) -> list[str]:
+    """The shapes of the arrays that the line names, where it may be they that do not fit."""
+    if not isinstance(error, (ValueError, TypeError, IndexError, MinigradError)):
+        return []
+    frames = (one for one, line in traceback.walk_tb(error.__traceback__)
+              if (one.f_code.co_filename, line) == (where.filename, where.lineno))  # fmt: skip
+    frame = next(frames, None)
+    known = {**frame.f_globals, **frame.f_locals} if frame is not None else {}
+    named = dict.fromkeys(re.findall(r"[^\W\d]\w*", where.line or ""))
+    values = {name: x.value if isinstance(x := known.get(name), Node) else x for name in named}
+    shapes = [f"{name} {x.shape}" for name, x in values.items() if isinstance(x, np.ndarray)]
+    return [f"shapes: {', '.join(shapes)}"] if shapes else []
 
 
 def lesson_of(folder: Path) -> Lesson:

@@ -193,8 +193,8 @@ def prepare(folder: Path) -> Prepared:
     """Make a learner's copy, or complete one: every file that is there stays as it is, each new one comes whole.
 
     Raises:
-        LessonError: The folder is a file or holds the lessons themselves, its progress is damaged, or a lesson lacks
-            a file; nothing has been written then.
+        LessonError: The folder is a file, holds other things or the lessons themselves, its progress is damaged, or a
+            lesson lacks a file; nothing has been written then.
         OSError: It cannot be written.
     """
     course = lessons()
@@ -202,6 +202,12 @@ def prepare(folder: Path) -> Prepared:
         raise LessonError(f"course init: {folder} is no folder.\n  Give a folder, or the name of a new one.")
     if folder.resolve() == root().resolve():
         raise LessonError(f"course init: {folder} holds the lessons themselves.\n  Give another folder.")
+    if folder.exists() and not any((folder / name).exists() for name in (MARK, *(x.folder.name for x in course))):
+        others = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        if others:
+            raise LessonError(
+                f"course init: {folder} holds {others[0]!r:.60} and no course.\n  Give the name of a new folder."
+            )
     if (folder / MARK).exists():
         Workbook(folder).progress()  # a damaged one is told before anything is written
     written, kept, other = 0, 0, []

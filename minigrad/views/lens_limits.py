@@ -18,7 +18,7 @@ from ..clip import norm_of
 from ..errors import RecordError
 from .lens_marks import Shown, lead, many, note, part, part_bar, percent, table
 from .palette import number
-from .report import colour, safe
+from .report import colour, safe, times
 
 __all__ = ["clipping", "over_training", "quantiles", "same_factor", "truncation"]
 
@@ -109,10 +109,10 @@ def _clipping_found(effects: Sequence[ClippingEffect]) -> Iterator[str]:
     # A ratio of 0 may be an underflow of the recorded type; what was carried in float64 does not compare with it.
     moved = [e for e in acting if e.ratio_before > 0 and number(e.ratio_after) != number(e.ratio_before)]
     if not moved:
-        yield f"‖dL/dh‖ at the first step stays {number(first.ratio_before)} of that at the last"
+        yield f"‖dL/dh‖ at the first step stays {times(first.ratio_before)} that at the last"
         yield "everywhere: clipping does not cure vanishing." if first.ratio_before < VANISHES_BELOW else "everywhere."
     for e in moved:  # what comes after backward cannot
-        yield f"{_HOW[e.kind].capitalize()} it also makes ‖dL/dh‖ at the first step {number(e.ratio_after)} of that at"
+        yield f"{_HOW[e.kind].capitalize()} it also makes ‖dL/dh‖ at the first step {times(e.ratio_after)} that at"
         yield f"the last, which is {number(e.ratio_before)} otherwise."
 
 

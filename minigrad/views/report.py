@@ -275,13 +275,13 @@ def _evidence(s: SequenceRecord, found: Diagnosis) -> Iterable[str]:
         rate = f"{way} {number(abs(lane.decades))} decades a step (×{number(10.0**lane.decades)})"
         if found.on_the_way:
             about = "" if found.exact else "about "
-            yield (f"what travels back {rate}: {about}{_times(lane.share)} {d}_{last} arrives at step {first}"
+            yield (f"what travels back {rate}: {about}{times(lane.share)} {d}_{last} arrives at step {first}"
                    f"{', along ' + found.state if len(found.lanes) > 1 else ''}.")  # fmt: skip
             hidden = "The norms hide it: " if found.verdict == "vanishing" else ""
-            yield (f"{hidden}‖{d}_{first}‖ is {_times(lane.ratio)} ‖{d}_{last}‖, for gradient enters"
+            yield (f"{hidden}‖{d}_{first}‖ is {times(lane.ratio)} ‖{d}_{last}‖, for gradient enters"
                    f" {_where(found.enters, s.steps)}.")  # fmt: skip
         else:
-            yield f"the gradient {rate}; ‖{d}_{first}‖ is {_times(lane.ratio)} ‖{d}_{last}‖."
+            yield f"the gradient {rate}; ‖{d}_{first}‖ is {times(lane.ratio)} ‖{d}_{last}‖."
         yield from _reach(found, lane)
     if lane is not None and not found.exact:
         yield "What arrives is an estimate, one hop after the other: this cell's step is not in the record."
@@ -302,7 +302,7 @@ def _reach(found: Diagnosis, lane: Lane) -> Iterable[str]:
         yield f"Less than a tenth is left after {lane.tenth} step{'s' * (lane.tenth > 1)}{more}."
 
 
-def _times(x: float) -> str:
+def times(x: float) -> str:
     return f"{number(x)} {'of' if x < 1.5 else 'times'}"
 
 
@@ -651,7 +651,7 @@ def _comparison(rows: Sequence[_Compared], width: int) -> RenderableType:
         del columns["loss"]
     cells = {title: [value(row) for row in rows] for title, value in columns.items()}
     wide = {title: max((len(title), *map(len, some))) for title, some in cells.items()}
-    badges = max((_badge(row.found).cell_len for row in rows), default=0)
+    badges = max([len("verdict"), *(_badge(row.found).cell_len for row in rows)])
     names = [Text(safe(row.name)) for row in rows]
     layers = [Text(safe(row.layer)) for row in rows]
     longest, widest = (max((text.cell_len for text in some), default=0) for some in (names, layers))

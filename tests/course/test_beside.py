@@ -104,3 +104,8 @@ def test_one_number_is_shown_as_a_number(x: Any) -> None:
 def test_where_nothing_differs_no_more_digits_are_shown() -> None:
     a = np.array([0.1, 2.0])
     assert beside(a, a.copy()) == ("[0.1 2]", "[0.1 2]")
+
+
+def test_a_shape_is_shown_as_a_shape() -> None:
+    assert shown((5, 1)) == "(5, 1)"
+    assert shown((0.5, 1)) == "[0.5, 1]"

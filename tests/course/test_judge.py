@@ -27,7 +27,8 @@ ALIKE: dict[str, tuple[Any, Any]] = {
 }
 OTHER: dict[str, tuple[Any, Any, str]] = {
     "numbers": (1.0, 2.0, "off by -1"),
-    "nan": (np.nan, 1.0, "off by nan"),
+    "nan": (np.nan, 1.0, "it is NaN: 0/0"),
+    "nan in an array": (np.array([1.0, np.nan]), np.array([1.0, 2.0]), r"first at \[1\]: nan, not 2; it is NaN: 0/0"),
     "infinite": (-np.inf, np.inf, "off by"),
     "shape": (np.ones((2, 1)), np.ones((1, 2)), r"shape is \(2, 1\), not \(1, 2\)"),
     "an element": (np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 3.0]), r"1 of 3 .*first at \[2\]: 4, not 3"),
@@ -104,7 +105,7 @@ def test_same_graph_names_the_first_node_that_differs() -> None:
 def test_a_statement_holds_or_not() -> None:
     judge = Judge()
     judge.true("yes", np.bool_(True))
-    with pytest.raises(MismatchError, match="that it holds"):
+    with pytest.raises(MismatchError, match="found"):
         judge.true("no", False, found=3)
     assert judge.passed == ["yes"]
 

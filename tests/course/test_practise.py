@@ -63,7 +63,9 @@ def test_the_solution_passes(book: Workbook) -> None:
 def test_a_missing_exercise_is_told(book: Workbook) -> None:
     file = book.exercise(book.course[0])
     file.unlink()
-    assert examine(book.course[0], file).problem == "there is no exercise.py"
+    found = examine(book.course[0], file)
+    assert found.problem == "there is no exercise.py"
+    assert found.details[-1] == f"Get it back: minigrad course init {book.folder}"
 
 
 def test_two_saves_of_one_size_in_one_second_are_both_seen(book: Workbook) -> None:
@@ -162,3 +164,26 @@ def test_a_reader_that_has_seen_enough_ends_an_exercise_quietly(book: Workbook) 
     assert started.stderr.read() == b""
     started.stderr.close()
     assert started.wait(timeout=120) == 141
+
+
+SHAPES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "a matrix product": ("x @ x", ("The inner sizes of a matrix product differ.", "shapes: x (2, 3)")),
+    "element by element": ("x + y", ("Element by element these shapes do not fit.", "shapes: x (2, 3), y (4,)")),
+    "one list of arrays": ("np.concatenate(y, y)", ("Perhaps one list of arrays is wanted: np.concatenate([a, b]).",)),
+    "a ragged list": ("np.array([y, x])", ("The arrays have different shapes: take them one by one.",)),
+    "one number of many": ("float(x)", ("This is an array of several numbers, not one.", "shapes: x (2, 3)")),
+    "tensors": ("mg.Tensor(x) + t", ("shapes: x (2, 3), t (4,)",)),
+    "a key": ("{}[Key()]", ("<Key object>", "There is no such key yet.")),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_what_numpy_and_python_say_is_told_with_shapes_and_what_it_comes_to(book: Workbook, case: str) -> None:
+    code, said = SHAPES[case]
+    file = book.exercise(book.course[0])
+    file.write_text(
+        "import numpy as np\nimport minigrad as mg\n\nclass Key:\n    pass\n\n\ndef answer():\n"
+        f"    x, y, t = np.ones((2, 3)), np.ones(4), mg.Tensor(np.ones(4))\n    return {code}\n"
+    )
+    details = examine(book.course[0], file).details
+    assert set(said) <= set(details), details

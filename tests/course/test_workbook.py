@@ -204,3 +204,15 @@ def test_progress_is_written_whole_or_not_at_all(book: Workbook, monkeypatch: py
     assert (book.folder / MARK).read_bytes() == before
     assert sorted(p.name for p in book.folder.iterdir()) == [MARK, "01_n1", "02_n2", "03_n3"]
     assert workbook.DEFAULT.name == "minigrad-course"
+
+
+def test_a_folder_of_other_things_is_no_course(course: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "full"
+    folder.mkdir()
+    (folder / ".git").mkdir()
+    (folder / "notes.txt").touch()
+    with pytest.raises(LessonError, match=r"holds 'notes.txt' and no course.*\n  Give the name of a new folder"):
+        prepare(folder)
+    assert sorted(path.name for path in folder.iterdir()) == [".git", "notes.txt"]
+    (folder / "notes.txt").unlink()
+    assert prepare(folder).written > 0
