@@ -473,7 +473,7 @@ def test_the_equation_lives_at_the_chosen_step_and_update(opened: Opened) -> Non
         assert row.locator(".equation").inner_text() == "ft = σ(Wf xt + Uf ht−1 + bf)"
         numbers = row.locator(".numbers").inner_text()
         facts = Facts(HISTORIES["LSTM"][update][1], HISTORIES["LSTM"][update][1].sequence(), t)
-        mean, saturated, _ = facts.numbers("f", None).split("    ")
+        mean, saturated, _ = facts.numbers("f", None)
         assert numbers.startswith(f"{mean} · {saturated} · ‖∂L/∂{name}‖")
         assert (mean, saturated.split()[0]) == (f"mean {card.line}", "saturated")
         assert shown(card.reading).replace("0", "exactly 0", card.reading.kind == "zero") in numbers
